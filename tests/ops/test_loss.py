@@ -1,0 +1,72 @@
+"""Losses against the sums that define them, limits that are known, and numerical gradients."""
+
+import numpy as np
+import pytest
+import scipy.special
+from autograd import grad
+from harness import check_op
+
+from tinyseg.ops import cross_entropy, entropy, mean_squared_error
+
+RNG = np.random.default_rng(6)
+LOGITS = RNG.normal(size=(2, 3, 4, 5))
+LABELS = RNG.integers(0, 3, size=(2, 4, 5))
+
+
+def test_mean_squared_error():
+    x, y = RNG.normal(size=(2, 1, 3, 4)), RNG.normal(size=(2, 1, 3, 4))
+    np.testing.assert_allclose(mean_squared_error(x, y), np.mean((x - y) ** 2))
+    np.testing.assert_allclose(grad(mean_squared_error)(x, y), 2 * (x - y) / x.size)
+    check_op(mean_squared_error, x, y)
+
+
+@pytest.mark.parametrize("weights", [None, [1, 1, 1], [0.5, 2, 3], [0, 1, 4]], ids=str)
+def test_cross_entropy_equals_the_sum_over_pixels(weights):
+    p = scipy.special.softmax(LOGITS, axis=1)
+    w = np.ones(3) if weights is None else np.array(weights)
+    terms = [
+        (w[LABELS[n, i, j]], -np.log(p[n, LABELS[n, i, j], i, j])) for n, i, j in np.ndindex(LABELS.shape)
+    ]
+    expected = sum(wi * ti for wi, ti in terms) / sum(wi for wi, _ in terms)
+    np.testing.assert_allclose(cross_entropy(LOGITS, LABELS, class_weights=weights), expected)
+    check_op(lambda x: cross_entropy(x, LABELS, class_weights=weights), LOGITS)
+
+
+def test_cross_entropy_gradient_is_probability_less_one_hot():
+    p = scipy.special.softmax(LOGITS, axis=1)
+    one_hot = np.eye(3)[LABELS].transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(grad(cross_entropy)(LOGITS, LABELS), (p - one_hot) / LABELS.size, atol=1e-15)
+
+
+def test_cross_entropy_of_what_is_known():
+    np.testing.assert_allclose(cross_entropy(np.zeros((1, 4, 2, 2)), np.zeros((1, 2, 2), int)), np.log(4))
+    sure = np.array([1000.0, 0.0]).reshape(1, 2, 1, 1)
+    assert cross_entropy(sure, np.zeros((1, 1, 1), int)) == 0
+    assert cross_entropy(sure, np.ones((1, 1, 1), int)) == 1000  # where log(softmax) would be infinite
+
+
+def test_entropy():
+    p = scipy.special.softmax(LOGITS, axis=1)
+    np.testing.assert_allclose(entropy(LOGITS), np.mean(scipy.special.entr(p).sum(axis=1)))
+    np.testing.assert_allclose(entropy(np.zeros((2, 5, 3, 3))), np.log(5))
+    assert entropy(np.array([1e4, 0.0]).reshape(1, 2, 1, 1)) == 0
+    check_op(entropy, LOGITS)
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "words"),
+    [
+        (LABELS[0], None, r"integer labels \(N, H, W\)"),
+        (LABELS.astype(float), None, "got float64"),
+        (LABELS + 1, None, "expected labels 0 to 2, got 1 to 3"),
+        (LABELS - 1, None, "got -1 to 1"),
+        (LABELS, [1, 1], "3 class weights"),
+        (LABELS, [-1, 1, 1], ">= 0"),
+        (LABELS, [0, 0, 0], "with some pixels"),
+    ],
+)
+def test_one_clear_error(labels, weights, words):
+    with pytest.raises(ValueError, match=words):
+        cross_entropy(LOGITS, labels, class_weights=weights)
+    with pytest.raises(ValueError, match="expected target"):
+        mean_squared_error(LOGITS, LOGITS[:1])

@@ -1,0 +1,95 @@
+"""Batch and instance norm against NumPy's own moments, identities, and numerical gradients."""
+
+import numpy as np
+import pytest
+from autograd import grad
+from harness import check_op
+
+from tinyseg.ops import batch_norm, instance_norm
+from tinyseg.ops.norm import BATCH, INSTANCE, fixed_norm, moments
+
+norms = pytest.mark.parametrize(("norm", "axes"), [(batch_norm, BATCH), (instance_norm, INSTANCE)])
+shapes = pytest.mark.parametrize("shape", [(2, 3, 5, 4), (1, 3, 4, 4), (3, 1, 5, 3), (2, 2, 1, 7), (4, 2, 6, 1)], ids=str)
+
+
+def arrays(shape):
+    rng = np.random.default_rng(1)
+    return rng.normal(2.0, 3.0, shape), rng.normal(size=shape[1]), rng.normal(size=shape[1])
+
+
+@norms
+@shapes
+def test_equals_its_definition(norm, axes, shape):
+    x, gamma, beta = arrays(shape)
+    mean, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
+    expected = gamma[:, None, None] * (x - mean) / np.sqrt(variance + 1e-3) + beta[:, None, None]
+    np.testing.assert_allclose(norm(x, gamma, beta, eps=1e-3), expected, rtol=1e-12, atol=1e-12)
+
+
+@norms
+@shapes
+def test_derivatives(norm, axes, shape):
+    check_op(norm, *arrays(shape))
+
+
+@norms
+def test_derivatives_where_eps_matters(norm, axes):
+    x, gamma, beta = arrays((2, 2, 3, 4))
+    check_op(lambda *a: norm(*a, eps=0.7), 0.5 * x, gamma, beta)
+
+
+def test_derivatives_with_fixed_moments():
+    x, gamma, beta = arrays((2, 3, 4, 5))
+    mean, variance = np.array([0.5, 2.0, -1.0]), np.array([0.3, 2.0, 9.0])
+    check_op(lambda *a: fixed_norm(*a, mean.astype(a[0].dtype), variance.astype(a[0].dtype)), x, gamma, beta)
+
+
+def test_fixed_moments_that_are_the_batchs_give_batch_norm():
+    x, gamma, beta = arrays((2, 3, 4, 5))
+    y = fixed_norm(x, gamma, beta, x.mean(axis=BATCH), x.var(axis=BATCH))
+    np.testing.assert_allclose(y, batch_norm(x, gamma, beta), atol=1e-12)
+
+
+def test_one_image_a_batch_makes_them_the_same():
+    x, gamma, beta = arrays((1, 3, 6, 5))
+    np.testing.assert_array_equal(batch_norm(x, gamma, beta), instance_norm(x, gamma, beta))
+
+
+@norms
+def test_undoes_a_shift_and_a_stretch(norm, axes):
+    x, gamma, beta = arrays((2, 3, 6, 5))
+    np.testing.assert_allclose(norm(7 * x - 3, gamma, beta, eps=0), norm(x, gamma, beta, eps=0), atol=1e-10)
+
+
+@norms
+def test_sum_of_the_output_never_changes(norm, axes):
+    x, gamma, beta = arrays((2, 3, 6, 5))
+    np.testing.assert_allclose(grad(lambda x: norm(x, gamma, beta).sum())(x), 0, atol=1e-12)
+
+
+def test_two_passes_survive_a_large_mean():
+    """One pass (mean of squares less squared mean) would lose all digits here: 1e8 against 1."""
+    noise = np.random.default_rng(0).normal(size=(1, 1, 64, 64))
+    _, variance = moments((noise + 1e4).astype(np.float32), INSTANCE)
+    np.testing.assert_allclose(variance.item(), noise.var(), rtol=1e-3)
+
+
+@norms
+def test_a_flat_channel_is_no_division_by_zero(norm, axes):
+    x = np.full((2, 1, 3, 3), 5.0)
+    np.testing.assert_array_equal(norm(x, np.ones(1), np.ones(1)), np.ones_like(x))
+    assert np.isfinite(grad(lambda x: (norm(x, np.ones(1), np.ones(1)) ** 2).sum())(x)).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "gamma", "words"),
+    [
+        (np.zeros((3, 4, 4)), np.ones(3), r"expected x \(N, C, H, W\)"),
+        (np.zeros((1, 3, 4, 4)), np.ones(2), r"got \(1, 3, 4, 4\), \(2,\), \(2,\)"),
+        (np.zeros((1, 3, 4, 4), np.float32), np.ones(3), "one float dtype, got float32, float64"),
+        (np.zeros((1, 3, 4, 4), int), np.ones(3, int), "one float dtype, got int64"),
+    ],
+)
+def test_one_clear_error(x, gamma, words):
+    with pytest.raises(ValueError, match=words):
+        batch_norm(x, gamma, gamma)

@@ -1,0 +1,104 @@
+"""A model survives its file, and a file that is not a whole model is refused with its name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tinyseg.checkpoint import load, save
+from tinyseg.errors import InputError
+from tinyseg.networks import lungnet, modified, original
+
+
+@pytest.fixture
+def saved(tmp_path):
+    net = original(maps=2, dilations=(1, 3))
+    params, state = net.init(np.random.default_rng(0))
+    save(tmp_path / "model.npz", net, params, state)
+    return tmp_path / "model.npz"
+
+
+@pytest.mark.parametrize("net", [original(), modified(residual=False), lungnet(maps=2, channels=3, classes=5)])
+def test_there_and_back(net, tmp_path):
+    params, state = net.init(np.random.default_rng(0))
+    save(tmp_path / "model.npz", net, params, state)
+    again = load(tmp_path / "model.npz")
+    assert again[0] == net
+    for kept, loaded in zip((params, state), again[1:]):
+        assert list(kept) == list(loaded)
+        for name in kept:
+            np.testing.assert_array_equal(kept[name], loaded[name])
+    x = np.random.default_rng(1).random((1, net.channels, 8, 8), np.float32)
+    np.testing.assert_array_equal(net(params, state, x)[0], again[0](*again[1:], x)[0])
+
+
+def test_entries_are_the_parameters_names_and_there_is_no_pickle(saved):
+    with np.load(saved, allow_pickle=False) as file:
+        assert {"tinyseg", "block2.conv.weight", "head1.norm.variance"} < set(file.files)
+
+
+def test_same_model_same_bytes(saved, tmp_path):
+    net, params, state = load(saved)
+    save(tmp_path / "again.npz", net, params, state)
+    assert (tmp_path / "again.npz").read_bytes() == saved.read_bytes()
+
+
+def change(path, **changes):
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez(path, **{name: a for name, a in (arrays | changes).items() if a is not None})
+
+
+def about(**changes):
+    return np.array(json.dumps({"version": 1, "network": {}} | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"head1.conv.bias": None}, "array 'head1.conv.bias' is missing"),
+        ({"surplus": np.zeros(2)}, "array 'surplus' is not of this network"),
+        ({"head1.conv.bias": np.zeros(5, "f")}, r"head1.conv.bias should be float32 \(12,\), is float32 \(5,\)"),
+        ({"head1.conv.bias": np.zeros(12)}, "is float64"),
+        ({"head1.conv.bias": np.full(12, np.nan, "f")}, "head1.conv.bias holds a NaN"),
+        ({"tinyseg": None}, "not a tinyseg model"),
+        ({"tinyseg": np.array("{")}, "not a tinyseg model"),
+        ({"tinyseg": np.array("[1]")}, "not a tinyseg model"),
+        ({"tinyseg": about(version=2)}, "of format version 2; this tinyseg reads version 1"),
+        ({"tinyseg": about(network={"maps": -1})}, "cannot be built .maps"),
+        ({"tinyseg": about(network={"colour": 1})}, "cannot be built"),
+        ({"tinyseg": about(network=3)}, "cannot be built"),
+    ],
+)
+def test_what_is_wrong_is_named(saved, changes, words):
+    change(saved, **changes)
+    with pytest.raises(InputError, match=words) as caught:
+        load(saved)
+    assert str(caught.value).startswith(str(saved))
+
+
+def test_files_that_are_no_model(saved, tmp_path):
+    whole = saved.read_bytes()
+    for length in (0, 10, 300, len(whole) // 2, len(whole) - 10):
+        saved.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="not a whole .npz file"):
+            load(saved)
+    with pytest.raises(InputError, match="No such file"):
+        load(tmp_path / "nowhere.npz")
+    saved.write_text("hello")
+    with pytest.raises(InputError, match="not a whole .npz file"):
+        load(saved)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(InputError, match="one.npz"):
+        load(tmp_path / "one.npz")
+    np.savez(saved, tinyseg=np.array({"a": 1}, dtype=object))
+    with pytest.raises(InputError, match="not a whole .npz file"):
+        load(saved)
+
+
+def test_nothing_half_written(tmp_path):
+    net = modified(maps=1)
+    with pytest.raises(InputError, match="cannot be written"):
+        save(tmp_path / "nowhere" / "model.npz", net, *net.init(np.random.default_rng(0)))
+    assert list(tmp_path.iterdir()) == []

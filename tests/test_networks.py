@@ -1,0 +1,176 @@
+"""The three networks: counted, measured, and held against numerical gradients as a whole."""
+
+import numpy as np
+import pytest
+from autograd.core import VJPNode, add_outgrads
+from autograd.tracer import toposort, trace
+
+from tinyseg.gradcheck import check_layer
+from tinyseg.networks import FIBONACCI, DilatedFCN, lungnet, modified, original
+from tinyseg.parameters import flatten, unflatten
+
+three = pytest.mark.parametrize("build", [original, modified, lungnet], ids=lambda build: build.__name__)
+
+
+def count(net):
+    return sum(array.size for array in net.init(np.random.default_rng(0))[0].values())
+
+
+def test_parameters_of_the_paper():
+    assert count(lungnet()) == 129_924
+    assert count(lungnet(channels=3, classes=11)) == 131_057
+
+
+def test_parameters_of_the_articles():
+    """By hand: input 2; blocks 9*3+3+6 and 9 of 81+3+6; 31*12+12+24; 12*3+3+6; 3*2+2 or 3+1."""
+    assert count(original()) == 2 + 36 + 9 * 90 + 408 + 45 + 8
+    assert count(modified()) == 2 + 36 + 9 * 90 + 408 + 45 + 4
+
+
+@three
+@pytest.mark.parametrize("train", [True, False], ids=["train", "evaluate"])
+def test_gradients_of_the_whole(build, train):
+    x = np.random.default_rng(1).normal(size=(1, 1, 7, 8))
+    report = check_layer(build(), x, train=train, entries=12, tolerance=2e-6)
+    params, _ = build().init(np.random.default_rng(0))
+    assert {row.name for row in report.rows} == {"x", *params}
+
+
+def test_gradients_of_a_mixture():
+    net = DilatedFCN(channels=2, classes=3, maps=2, dilations=(1, 4), widths=(3,), residual=True, dropout=0.3,
+                     norm="instance")  # fmt: skip
+    check_layer(net, np.random.default_rng(1).normal(size=(2, 2, 7, 6)))
+
+
+@three
+def test_every_cotangent_of_a_training_step_is_float32(build):
+    net = build(maps=3)
+    params, state = net.init(np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    x, masks = rng.random((2, 1, 12, 12), np.float32), rng.integers(0, 2, (2, 1, 12, 12)).astype(np.float32)
+
+    def loss(vector):
+        return net.loss(net(unflatten(vector, params), state, x, train=True, rng=rng)[0], masks)
+
+    value, end = trace(VJPNode.new_root(), loss, flatten(params))
+    assert value.dtype == np.float32
+    cotangents, dtypes = {end: (np.float32(1), False)}, []
+    for node in toposort(end):  # autograd's backward pass, with a look at each cotangent
+        cotangent = cotangents.pop(node)
+        dtypes.append(cotangent[0].dtype)
+        for parent, g in zip(node.parents, node.vjp(cotangent[0])):
+            cotangents[parent] = add_outgrads(cotangents.get(parent), g)
+    assert len(dtypes) > 100
+    assert set(dtypes) == {np.dtype(np.float32)}
+
+
+@three
+def test_shapes_and_state(build):
+    net = build(maps=2)
+    params, state = net.init(np.random.default_rng(0))
+    x = np.random.default_rng(1).random((2, 1, 6, 11), np.float32)
+    y, same = net(params, state, x)
+    channels = 1 if net.head == "linear" else 2
+    assert y.shape == (2, channels, 6, 11)
+    assert y.dtype == np.float32
+    assert same == state
+    p = net.probabilities(y)
+    assert p.min() >= 0 and p.max() <= 1
+    _, moved = net(params, state, x, train=True, rng=np.random.default_rng(0))
+    assert moved.keys() == state.keys()
+    assert all(not np.array_equal(moved[name], state[name]) for name in state)
+
+
+def test_evaluation_does_not_depend_on_the_rest_of_the_batch():
+    x = np.random.default_rng(1).random((3, 1, 10, 10), np.float32)
+    for net in (modified(), original(), lungnet(maps=2)):
+        params, state = net.init(np.random.default_rng(0))
+        np.testing.assert_allclose(net(params, state, x[1:2])[0], net(params, state, x)[0][1:2], atol=1e-6)
+
+
+def test_dropout_is_of_training_only_and_repeatable():
+    net = original()
+    params, state = net.init(np.random.default_rng(0))
+    x = np.random.default_rng(1).random((1, 1, 10, 10), np.float32)
+    one, two, three = (net(params, state, x, train=True, rng=np.random.default_rng(s))[0] for s in (1, 1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, three)
+    with pytest.raises(ValueError, match="rng=numpy.random.default_rng"):
+        net(params, state, x, train=True)
+
+
+def test_receptive_field_is_287_without_a_hole():
+    reached = {0}
+    for dilation in FIBONACCI:
+        reached = {p + step for p in reached for step in (-dilation, 0, dilation)}
+    assert reached == set(range(-143, 144))
+    assert "287 x 287" in modified().summary()
+
+
+def test_receptive_field_as_a_changed_pixel_shows_it():
+    net = modified(dilations=(1, 2, 3), widths=(2,))
+    params, state = net.init(np.random.default_rng(0))
+    params = {name: np.abs(array) for name, array in params.items()}  # nothing dies in a relu
+    x = np.ones((1, 1, 41, 41), np.float32)
+    touched = x.copy()
+    touched[0, 0, 20, 20] += 1
+    changed = np.argwhere((net(params, state, touched)[0] != net(params, state, x)[0])[0, 0])
+    assert changed.min(axis=0).tolist() == [20 - 6, 20 - 6]
+    assert changed.max(axis=0).tolist() == [20 + 6, 20 + 6]
+
+
+def test_both_convolutions_make_the_same_network():
+    fast, slow = modified(), modified(conv="scipy")
+    params, state = fast.init(np.random.default_rng(0))
+    x = np.random.default_rng(1).random((2, 1, 10, 12), np.float32)
+    np.testing.assert_allclose(fast(params, state, x)[0], slow(params, state, x)[0], atol=1e-6)
+
+
+def test_loss_by_head():
+    masks = np.array([0, 1], np.float32).reshape(1, 1, 1, 2)
+    y = np.array([[[[0.25, 0.5]]]], np.float32)
+    assert modified().loss(y, masks) == pytest.approx((0.25**2 + 0.5**2) / 2)
+    assert original().loss(np.zeros((1, 2, 1, 2), np.float32), masks) == pytest.approx(np.log(2))
+
+
+def test_summary_and_repr_show_the_architecture():
+    text = lungnet().summary(64, 48)
+    assert "129,924" in text and "1 x 321 x 64 x 48" in text
+    assert len({len(line) for line in text.splitlines()}) == 1
+    lines = repr(original()).splitlines()
+    assert "  block10: conv 3 -> 3, 3x3, dilation 55, y + norm(y), relu" in lines
+    assert "  concatenate: input and 10 blocks, dropout 0.5" in lines
+    assert "+ its input" in repr(modified()) and "+ its input" not in repr(original())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"maps": 0}, "maps: expected whole numbers"),
+        ({"dilations": (1, 0)}, "dilations: .* got"),
+        ({"dilations": ()}, "dilations"),
+        ({"widths": (2.5,)}, "widths"),
+        ({"norm": "layer"}, "norm: expected one of"),
+        ({"head": "tanh"}, "head"),
+        ({"conv": "fft"}, "conv"),
+        ({"dropout": 1.0}, "the share dropped"),
+        ({"classes": 1}, "classes"),
+        ({"head": "linear", "classes": 3}, "classes"),
+    ],
+)
+def test_fields_that_make_no_sense(changes, words):
+    with pytest.raises(ValueError, match=words):
+        DilatedFCN(**changes)
+
+
+def test_errors_name_the_layer():
+    net = modified()
+    params, state = net.init(np.random.default_rng(0))
+    x = np.zeros((1, 1, 5, 5), np.float32)
+    with pytest.raises(ValueError, match=r"input: expected images \(N, 1, H, W\), got \(1, 3, 5, 5\)"):
+        net(params, state, np.zeros((1, 3, 5, 5), np.float32))
+    with pytest.raises(ValueError, match="block3: conv2d: weight"):
+        net({**params, "block3.conv.weight": np.zeros((3, 2, 3, 3), np.float32)}, state, x)
+    del params["head1.conv.bias"]
+    with pytest.raises(ValueError, match="head1: there is no array for 'bias'"):
+        net(params, state, x)

@@ -1,0 +1,88 @@
+"""The loop: it learns, repeats, stops cleanly, and says so when it cannot go on."""
+
+import numpy as np
+import pytest
+
+from tinyseg.data.dataset import Dataset
+from tinyseg.networks import modified, original
+from tinyseg.optim import GradientDescent, constant
+from tinyseg.training import Diverged, evaluate, fit, predict
+
+
+def blobs(count, seed=0):
+    """A bright square in noise: what a small network learns in seconds."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, 1, 16, 16), np.float32)
+    for mask in masks[:, 0]:
+        top, left = rng.integers(0, 10, 2)
+        mask[top : top + 6, left : left + 6] = 1
+    images = (0.3 + 0.4 * masks + 0.1 * rng.normal(size=masks.shape)).astype(np.float32)
+    names = tuple(map(str, range(count)))
+    return Dataset(images, masks, names, names)
+
+
+TRAIN, HELD_OUT = blobs(12), blobs(6, seed=1)
+NET = modified(dilations=(1, 2, 4))
+
+
+def run(net=NET, epochs=2, seed=0, **options):
+    rng = np.random.default_rng(seed)
+    return fit(net, *net.init(rng), TRAIN, HELD_OUT, epochs=epochs, rng=rng, **options)
+
+
+@pytest.mark.parametrize("net", [NET, original(dilations=(1, 2, 4), dropout=0.1)], ids=["modified", "original"])
+def test_it_learns(net):
+    fitted = run(net, epochs=30, schedule=constant(1e-2))
+    assert fitted.history[-1].dice > 0.9 > 0.5 > fitted.history[0].dice
+    loss, counts, probabilities = evaluate(net, fitted.params, fitted.state, HELD_OUT)
+    assert (loss, counts.dice) == (fitted.history[-1].held_out_loss, fitted.history[-1].dice)
+    np.testing.assert_array_equal(probabilities, predict(net, fitted.params, fitted.state, HELD_OUT.images))
+    assert probabilities.shape == (6, 1, 16, 16) and probabilities.dtype == np.float32
+
+
+def test_plain_gradient_descent_lowers_the_loss():
+    fitted = run(epochs=6, optimizer=GradientDescent(), schedule=constant(0.05))
+    assert fitted.history[-1].loss < 0.8 * fitted.history[0].loss
+
+
+def test_same_seed_same_bytes_another_seed_others():
+    one, two, other = run(seed=3), run(seed=3), run(seed=4)
+    assert one.history == two.history != other.history
+    for name in one.params:
+        assert one.params[name].tobytes() == two.params[name].tobytes()
+
+
+def test_arguments_stay_as_they_are_and_dtypes_too():
+    params, state = NET.init(np.random.default_rng(0))
+    kept = {name: array.copy() for name, array in (params | state).items()}
+    fitted = fit(NET, params, state, TRAIN, HELD_OUT, epochs=1, rng=np.random.default_rng(0))
+    for name, array in (params | state).items():
+        np.testing.assert_array_equal(array, kept[name])
+    for name, array in (fitted.params | fitted.state).items():
+        assert array.dtype == np.float32 and array.shape == kept[name].shape and not np.array_equal(array, kept[name])
+
+
+def test_steps_and_callbacks():
+    steps, epochs = [], []
+    fitted = run(batch=5, epochs=3, on_step=steps.append, on_epoch=lambda e, p, s: epochs.append(e))
+    assert steps == list(range(1, 10))  # 12 images in batches of 5, 5 and 2
+    assert fitted.steps == 9 and tuple(epochs) == fitted.history
+    assert [(e.epoch, e.step) for e in epochs] == [(1, 3), (2, 6), (3, 9)]
+
+
+@pytest.mark.parametrize("when", [1, 8])
+def test_ctrl_c_keeps_what_was_trained(when):
+    def press(step):
+        if step == when:
+            raise KeyboardInterrupt
+
+    fitted = run(epochs=3, on_step=press)
+    assert fitted.interrupted and fitted.steps == when and len(fitted.history) == (when - 1) // 6
+    start, _ = NET.init(np.random.default_rng(0))
+    assert not np.array_equal(fitted.params["block1.conv.weight"], start["block1.conv.weight"])
+    assert np.isfinite(predict(NET, fitted.params, fitted.state, HELD_OUT.images)).all()
+
+
+def test_divergence_stops_with_advice():
+    with pytest.raises(Diverged, match=r"step \d+: .*the rate was 1e\+10.*Try a tenth"):
+        run(epochs=5, optimizer=GradientDescent(), schedule=constant(1e10))

@@ -1,0 +1,54 @@
+"""Images with their masks, and the one safe way to hold some of them out: by subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N images of one size, the mask of each, and whom each was taken from."""
+
+    images: np.ndarray  # (N, 1, H, W) float32 in [0, 1]
+    masks: np.ndarray  # (N, 1, H, W) float32, 0 or 1
+    names: tuple[str, ...]  # what reports and pictures call each image
+    subjects: tuple[str, ...]  # images of one subject never part
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, indices) -> Dataset:
+        """The images at `indices` (integers, in that order) as a dataset of their own."""
+        return Dataset(
+            self.images[indices],
+            self.masks[indices],
+            tuple(self.names[i] for i in indices),
+            tuple(self.subjects[i] for i in indices),
+        )
+
+    def split(self, held_out: float, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
+        """(training, held out): whole subjects drawn by `rng` until a share `held_out` of the images is out.
+
+        Neighbouring frames of one patient are near-duplicates, so a split by image would test on
+        what it trained on.
+
+        Raises:
+            InputError: a share that is not between 0 and 1, or fewer than two subjects.
+        """
+        if not 0 < held_out < 1:
+            raise InputError(f"a split needs a share between 0 and 1 to hold out, got {held_out}")
+        subjects = sorted(set(self.subjects))
+        if len(subjects) < 2:
+            raise InputError(f"a split by subject needs at least 2 subjects, got {len(subjects)}: {subjects}")
+        wanted, out = held_out * len(self), set()
+        for subject in rng.permutation(subjects)[:-1]:  # the last one stays, so that training is never empty
+            if sum(s in out for s in self.subjects) >= wanted:
+                break
+            out.add(str(subject))
+        kept = [i for i, s in enumerate(self.subjects) if s not in out]
+        taken = [i for i, s in enumerate(self.subjects) if s in out]
+        return self.take(kept), self.take(taken)

@@ -1,0 +1,158 @@
+"""Layers: ops that own parameters, as frozen dataclasses of hyper-parameters.
+
+Three things are kept apart. Hyper-parameters are a layer's fields and never change. Parameters, all that
+is differentiated, and state, the running statistics, are flat dicts of arrays that the caller holds:
+
+    params, state = layer.init(rng)
+    y, state = layer(params, state, x, train=True)
+
+A layer within a layer has its name and a dot before its keys: `block3.conv.weight`. That key is the
+array's name wherever it is spoken of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyseg.ops import add, conv2d, instance_norm, relu
+from tinyseg.ops.norm import BATCH, fixed_norm, moments, normalize, plain
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """A dilated convolution with its weight and bias; see `ops.conv2d`.
+
+    Parameters: `weight` (C_out, C_in, kernel, kernel) from a normal distribution, `bias` (C_out,) zero.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel: int = 3
+    dilation: int = 1
+    weight_std: float | None = None  # None: He et al. 2015 (arXiv 1502.01852), sqrt(2 / fan_in)
+    method: str = "gemm"
+
+    def init(self, rng: np.random.Generator):
+        """Fresh float32 (params, state)."""
+        shape = (self.out_channels, self.in_channels, self.kernel, self.kernel)
+        fan_in = self.in_channels * self.kernel**2
+        std = (2 / fan_in) ** 0.5 if self.weight_std is None else self.weight_std
+        weight = rng.normal(0.0, std, shape).astype(np.float32)
+        return {"weight": weight, "bias": np.zeros(self.out_channels, np.float32)}, {}
+
+    def __call__(self, params, state, x, *, train: bool = False):
+        """(N, C_in, H, W) to ((N, C_out, H, W), state)."""
+        y = conv2d(x, params["weight"], params["bias"], dilation=self.dilation, method=self.method)
+        return y, state
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch norm with running statistics, so that a prediction never depends on the rest of its batch.
+
+    Parameters: `gamma` ones and `beta` zeros, (C,). State: running `mean` and biased `variance`, (C,).
+    Training normalises by the batch at hand and moves them; evaluation normalises by them:
+
+        running = momentum * running + (1 - momentum) * batch's
+    """
+
+    channels: int
+    eps: float = 1e-5
+    momentum: float = 0.9  # 0.99 forgets the initial zeros too slowly for a run of some hundred steps
+    running: bool = True  # False: the batch at hand in evaluation too, as LungNet's code has it
+
+    def init(self, rng: np.random.Generator):
+        """Fresh float32 (params, state)."""
+        one, zero = np.ones(self.channels, np.float32), np.zeros(self.channels, np.float32)
+        return {"gamma": one, "beta": zero}, {"mean": zero, "variance": one} if self.running else {}
+
+    def __call__(self, params, state, x, *, train: bool = False):
+        """(N, C, H, W) to ((N, C, H, W), state); the state is a new one when training."""
+        gamma, beta = params["gamma"], params["beta"]
+        if self.running and not train:
+            return fixed_norm(x, gamma, beta, state["mean"], state["variance"], eps=self.eps), state
+        mean, variance = moments(plain(x), BATCH)
+        y = normalize(x, gamma, beta, axes=BATCH, eps=self.eps, x_moments=(mean, variance))
+        if not self.running:
+            return y, {}
+        batch = {"mean": mean.ravel(), "variance": variance.ravel()}  # (1, C, 1, 1) -> (C,)
+        return y, {key: self.momentum * state[key] + (1 - self.momentum) * batch[key] for key in batch}
+
+
+@dataclass(frozen=True)
+class InstanceNorm:
+    """Instance norm, alike in training and evaluation. Parameters: `gamma` ones and `beta` zeros, (C,)."""
+
+    channels: int
+    eps: float = 1e-5
+
+    def init(self, rng: np.random.Generator):
+        """Fresh float32 (params, state)."""
+        return {"gamma": np.ones(self.channels, np.float32), "beta": np.zeros(self.channels, np.float32)}, {}
+
+    def __call__(self, params, state, x, *, train: bool = False):
+        """(N, C, H, W) to ((N, C, H, W), state)."""
+        return instance_norm(x, params["gamma"], params["beta"], eps=self.eps), state
+
+
+@dataclass(frozen=True)
+class Block:
+    """The paper's layer, relu(y + norm(y)) with y = conv(x); with `residual`, relu(x + y + norm(y)).
+
+    Source: Anthimopoulos et al. 2018. The residual connection around the layer is the article's; that it
+    joins before the relu, as in He et al. 2015 (arXiv 1512.03385), is our choice.
+    """
+
+    conv: Conv2d
+    norm: BatchNorm | InstanceNorm
+    residual: bool = False
+
+    def init(self, rng: np.random.Generator):
+        """Fresh float32 (params, state), keyed `conv.*` and `norm.*`."""
+        return init_all({"conv": self.conv, "norm": self.norm}, rng)
+
+    def __call__(self, params, state, x, *, train: bool = False):
+        """(N, C_in, H, W) to ((N, C_out, H, W), state)."""
+        y, _ = self.conv(within(params, "conv"), {}, x, train=train)
+        normed, norm_state = self.norm(within(params, "norm"), within(state, "norm"), y, train=train)
+        y = add(y, normed)
+        return relu(add(x, y) if self.residual else y), prefixed(norm_state, "norm")
+
+
+@dataclass(frozen=True)
+class InputBlock:
+    """What the paper puts before its first convolution: x + norm(x), so that any brightness will do."""
+
+    norm: BatchNorm | InstanceNorm
+
+    def init(self, rng: np.random.Generator):
+        """Fresh float32 (params, state), keyed `norm.*`."""
+        return init_all({"norm": self.norm}, rng)
+
+    def __call__(self, params, state, x, *, train: bool = False):
+        """(N, C, H, W) to ((N, C, H, W), state)."""
+        normed, norm_state = self.norm(within(params, "norm"), within(state, "norm"), x, train=train)
+        return add(x, normed), prefixed(norm_state, "norm")
+
+
+def init_all(layers: dict, rng: np.random.Generator):
+    """Initialise named layers in their order: one dict of all parameters, one of all state."""
+    params, state = {}, {}
+    for name, layer in layers.items():
+        its_params, its_state = layer.init(rng)
+        params |= prefixed(its_params, name)
+        state |= prefixed(its_state, name)
+    return params, state
+
+
+def prefixed(arrays: dict, name: str) -> dict:
+    """The same arrays with `name.` before every key."""
+    return {f"{name}.{key}": value for key, value in arrays.items()}
+
+
+def within(arrays, name: str) -> dict:
+    """The arrays whose keys begin with `name.`, without it: `prefixed` undone."""
+    start = len(name) + 1
+    return {key[start:]: arrays[key] for key in arrays if key.startswith(name + ".")}

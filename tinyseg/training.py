@@ -1,0 +1,133 @@
+"""Training: show the network a few images, ask autograd which way is down, take a step; again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from autograd import make_vjp
+
+from tinyseg.data.augment import random_symmetry
+from tinyseg.metrics import Confusion, confusion
+from tinyseg.optim import Adam, constant
+from tinyseg.parameters import flatten, unflatten
+
+
+class Diverged(ArithmeticError):
+    """The loss or a parameter became infinite or NaN; the message says what to try."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What was measured after one pass over the training images."""
+
+    epoch: int  # passes so far
+    step: int  # minibatches so far
+    loss: float  # mean over the epoch's minibatches
+    held_out_loss: float
+    dice: float  # held out, at a threshold of 0.5
+    iou: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network, and how it got there."""
+
+    params: dict
+    state: dict
+    history: tuple[Epoch, ...]
+    steps: int
+    interrupted: bool  # by Ctrl-C
+
+
+def fit(
+    net,
+    params: dict,
+    state: dict,
+    train,
+    held_out,
+    *,
+    epochs: int,
+    rng: np.random.Generator,
+    batch: int = 2,
+    optimizer=Adam(),  # noqa: B008  a frozen value
+    schedule=constant(1e-3),  # noqa: B008  a pure function
+    on_step=lambda step: None,
+    on_epoch=lambda epoch, params, state: None,
+) -> Fitted:
+    """Train on minibatches in random order, each image under a random symmetry of the square.
+
+    Args:
+        net: a `networks.DilatedFCN`.
+        params, state: as `net.init` gives them; they stay as they are.
+        train, held_out: `data.Dataset`s; the second is only looked at.
+        epochs: passes over the training images.
+        rng: of order, symmetries and dropout.
+        batch: images per step; the last of an epoch may be smaller.
+        optimizer, schedule: of `optim`; the schedule maps a step's number to its rate.
+        on_step: called with the number of each step made.
+        on_epoch: called with each `Epoch` and the parameters and state at its end.
+
+    Returns:
+        `Fitted`; after Ctrl-C with what was trained until then.
+
+    Raises:
+        Diverged: the loss or a parameter became infinite or NaN.
+    """
+    vector = flatten(params)
+    memory = optimizer.init(vector)
+    history, step, interrupted = [], 0, False
+    try:
+        for epoch in range(1, epochs + 1):
+            losses = []
+            order = rng.permutation(len(train))
+            for chosen in (order[i : i + batch] for i in range(0, len(order), batch)):
+                images, masks = random_symmetry(train.images[chosen], train.masks[chosen], rng)
+                loss, gradient, state = _loss_and_gradient(net, vector, params, state, images, masks, rng)
+                vector, memory = optimizer.step(vector, gradient, memory, schedule(step))
+                step += 1
+                losses.append(loss)
+                if not (np.isfinite(loss) and np.isfinite(vector).all()):
+                    raise Diverged(
+                        f"step {step}: the loss became {loss}; the rate was {schedule(step - 1):g}. "
+                        "Try a tenth of that rate, or smaller initial weights."
+                    )
+                on_step(step)
+            params = unflatten(vector, params)
+            loss, counts, _ = evaluate(net, params, state, held_out)
+            history.append(Epoch(epoch, step, float(np.mean(losses)), loss, counts.dice, counts.iou))
+            on_epoch(history[-1], params, state)
+    except KeyboardInterrupt:
+        interrupted = True
+    return Fitted(unflatten(vector, params), state, tuple(history), step, interrupted)
+
+
+def _loss_and_gradient(net, vector, like, state, images, masks, rng):
+    """The loss of one minibatch, its gradient by the parameters as a vector, and the state after it."""
+    new_state = {}
+
+    def loss(vector):
+        nonlocal new_state  # the state leaves by the side door: what autograd sees is the loss alone
+        y, new_state = net(unflatten(vector, like), state, images, train=True, rng=rng)
+        return net.loss(y, masks)
+
+    with np.errstate(all="ignore"):  # an overflow is reported once, by the caller
+        vjp, value = make_vjp(loss)(vector)
+        return float(value), vjp(np.ones_like(value)), new_state
+
+
+def predict(net, params: dict, state: dict, images: np.ndarray, *, batch: int = 8) -> np.ndarray:
+    """The last class's probability for each pixel, in evaluation: (N, channels, H, W) to (N, 1, H, W)."""
+    return net.probabilities(_outputs(net, params, state, images, batch))[:, -1:]
+
+
+def evaluate(net, params: dict, state: dict, data, *, batch: int = 8) -> tuple[float, Confusion, np.ndarray]:
+    """(loss, confusion at a threshold of 0.5, probabilities (N, 1, H, W)) on a `data.Dataset`."""
+    y = _outputs(net, params, state, data.images, batch)
+    probabilities = net.probabilities(y)[:, -1:]
+    return float(net.loss(y, data.masks)), confusion(probabilities > 0.5, data.masks), probabilities
+
+
+def _outputs(net, params, state, images, batch):
+    pieces = (images[i : i + batch] for i in range(0, len(images), batch))
+    return np.concatenate([net(params, state, piece)[0] for piece in pieces])
