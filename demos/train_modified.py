@@ -5,20 +5,22 @@ error. The images are synthetic ultrasound in which the nerve is the one honeyco
 --data DIR trains on yours.
 """
 
-import common
+from drawing import draw
+from flags import flags, network_fields
+from steps import Run, guarded, judge, load_data, train
 
 from tinyseg.networks import modified
 
 
-@common.guarded
+@guarded
 def main(argv=None):
-    args = common.flags(__doc__, out="runs/modified").parse_args(argv)
-    data = common.load_data(args)
-    net = modified(**common.network_fields(args))
-    run = common.Run(args.out)
-    trained = common.train(run, net, data, args)
-    metrics = common.judge(run, trained, data, args)
-    common.draw(run, trained, data, metrics)
+    args = flags(__doc__, out="runs/modified").parse_args(argv)
+    data = load_data(args)
+    net = modified(**network_fields(args))
+    run = Run(args.out)
+    trained = train(run, net, data, args)
+    metrics = judge(run, trained, data, args)
+    draw(run, trained, data, metrics)
     return metrics
 
 

@@ -4,20 +4,22 @@ Dropout, softmax and cross-entropy. The author got black masks from it, whatever
 is tuned to make it fail or succeed; where a mask is black, the probabilities behind it are looked at.
 """
 
-import common
+from drawing import draw
+from flags import flags, network_fields
+from steps import Run, guarded, judge, load_data, train
 
 from tinyseg.networks import original
 
 
-@common.guarded
+@guarded
 def main(argv=None):
-    args = common.flags(__doc__, out="runs/original").parse_args(argv)
-    data = common.load_data(args)
-    net = original(**common.network_fields(args))
-    run = common.Run(args.out)
-    trained = common.train(run, net, data, args)
-    metrics = common.judge(run, trained, data, args)
-    common.draw(run, trained, data, metrics)
+    args = flags(__doc__, out="runs/original").parse_args(argv)
+    data = load_data(args)
+    net = original(**network_fields(args))
+    run = Run(args.out)
+    trained = train(run, net, data, args)
+    metrics = judge(run, trained, data, args)
+    draw(run, trained, data, metrics)
     return metrics
 
 

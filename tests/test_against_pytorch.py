@@ -43,7 +43,12 @@ def in_pytorch(net, params, state, x, train):
 @pytest.mark.parametrize("train", [True, False], ids=["train", "evaluate"])
 @pytest.mark.parametrize(
     "net",
-    [original(dropout=0.0), modified(), lungnet(dropout=0.0), lungnet(maps=4, channels=3, classes=5, dropout=0.0)],
+    [
+        original(dropout=0.0),
+        modified(),
+        lungnet(dropout=0.0),
+        lungnet(maps=4, channels=3, classes=5, dropout=0.0),
+    ],
     ids=["original", "modified", "lungnet", "lungnet-3-5"],
 )
 def test_outputs_and_gradients(net, train):

@@ -18,7 +18,9 @@ def saved(tmp_path):
     return tmp_path / "model.npz"
 
 
-@pytest.mark.parametrize("net", [original(), modified(residual=False), lungnet(maps=2, channels=3, classes=5)])
+@pytest.mark.parametrize(
+    "net", [original(), modified(residual=False), lungnet(maps=2, channels=3, classes=5)]
+)
 def test_there_and_back(net, tmp_path):
     params, state = net.init(np.random.default_rng(0))
     save(tmp_path / "model.npz", net, params, state)
@@ -58,7 +60,10 @@ def about(**changes):
     [
         ({"head1.conv.bias": None}, "array 'head1.conv.bias' is missing"),
         ({"surplus": np.zeros(2)}, "array 'surplus' is not of this network"),
-        ({"head1.conv.bias": np.zeros(5, "f")}, r"head1.conv.bias should be float32 \(12,\), is float32 \(5,\)"),
+        (
+            {"head1.conv.bias": np.zeros(5, "f")},
+            r"head1.conv.bias should be float32 \(12,\), is float32 \(5,\)",
+        ),
         ({"head1.conv.bias": np.zeros(12)}, "is float64"),
         ({"head1.conv.bias": np.full(12, np.nan, "f")}, "head1.conv.bias holds a NaN"),
         ({"tinyseg": None}, "not a tinyseg model"),

@@ -42,12 +42,15 @@ def test_right_gradients_pass():
         pytest.param(square(numpy.nan), id="NaN"),
         pytest.param(with_gradient(lambda x: x**2, lambda ans, x: lambda g: (2 * x * g).T), id="transposed"),
         pytest.param(
-            with_gradient(lambda x: 1e-7 * numpy.sum(x**2), lambda ans, x: lambda g: 0 * x), id="zero of a small one"
+            with_gradient(lambda x: 1e-7 * numpy.sum(x**2), lambda ans, x: lambda g: 0 * x),
+            id="zero of a small one",
         ),
         pytest.param(
             with_gradient(lambda x: 1e-7 * x**2, lambda ans, x: lambda g: 0 * x), id="zero of small ones"
         ),
-        pytest.param(with_gradient(lambda x: x**2, lambda ans, x: lambda g: 2 * x * g.sum(axis=1)), id="summed"),
+        pytest.param(
+            with_gradient(lambda x: x**2, lambda ans, x: lambda g: 2 * x * g.sum(axis=1)), id="summed"
+        ),
     ],
 )
 @pytest.mark.parametrize("entries", [64, 1], ids=["by entries", "along directions"])

@@ -18,7 +18,9 @@ def test_by_sets_of_pixels():
     assert counts.iou == pytest.approx(len(found & there) / len(found | there))
     assert counts.accuracy == pytest.approx((a == b).mean())
     assert counts.iou == pytest.approx(counts.dice / (2 - counts.dice))
-    assert counts.true_positive + counts.false_positive + counts.false_negative + counts.true_negative == a.size
+    assert (
+        counts.true_positive + counts.false_positive + counts.false_negative + counts.true_negative == a.size
+    )
 
 
 @pytest.mark.parametrize(

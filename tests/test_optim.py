@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tinyseg.optim import Adam, GradientDescent, constant, cosine
+from tinyseg.optim import Adam, GradientDescent, constant, cosine, settling
 
 CURVATURE = np.array([1.0, 10.0, 0.1])
 
@@ -19,7 +19,9 @@ def run(optimizer, rate, steps, dtype=np.float64):
 
 
 def test_gradient_descent_on_a_bowl():
-    np.testing.assert_allclose(run(GradientDescent(), constant(0.05), 7), [1, -2, 3] * (1 - 0.05 * CURVATURE) ** 7)
+    np.testing.assert_allclose(
+        run(GradientDescent(), constant(0.05), 7), [1, -2, 3] * (1 - 0.05 * CURVATURE) ** 7
+    )
 
 
 def test_adam_written_out():
@@ -27,7 +29,9 @@ def test_adam_written_out():
     for t in range(1, 21):
         g = CURVATURE * x
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        x = x - 0.01 * math.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-8 * math.sqrt(1 - 0.999**t))
+        x = x - 0.01 * math.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (
+            np.sqrt(v) + 1e-8 * math.sqrt(1 - 0.999**t)
+        )
     np.testing.assert_allclose(run(Adam(), constant(0.01), 20), x, rtol=1e-10)
 
 
@@ -50,6 +54,8 @@ def test_dtype_and_purity(optimizer):
 
 def test_schedules():
     assert [constant(0.3)(s) for s in (0, 5)] == [0.3, 0.3]
+    tail = [settling(0.4, 100)(s) for s in (0, 79, 80, 90, 100, 101)]
+    np.testing.assert_allclose(tail, [0.4, 0.4, 0.4, 0.2, 0, 0], atol=1e-15)
     falling = cosine(0.4, 100)
     np.testing.assert_allclose([falling(s) for s in (0, 50, 100, 200)], [0.4, 0.2, 0, 0], atol=1e-15)
     assert all(falling(s) > falling(s + 1) for s in range(100))

@@ -30,7 +30,9 @@ def run(net=NET, epochs=2, seed=0, **options):
     return fit(net, *net.init(rng), TRAIN, HELD_OUT, epochs=epochs, rng=rng, **options)
 
 
-@pytest.mark.parametrize("net", [NET, original(dilations=(1, 2, 4), dropout=0.1)], ids=["modified", "original"])
+@pytest.mark.parametrize(
+    "net", [NET, original(dilations=(1, 2, 4), dropout=0.1)], ids=["modified", "original"]
+)
 def test_it_learns(net):
     fitted = run(net, epochs=30, schedule=constant(1e-2))
     assert fitted.history[-1].dice > 0.9 > 0.5 > fitted.history[0].dice
@@ -59,7 +61,11 @@ def test_arguments_stay_as_they_are_and_dtypes_too():
     for name, array in (params | state).items():
         np.testing.assert_array_equal(array, kept[name])
     for name, array in (fitted.params | fitted.state).items():
-        assert array.dtype == np.float32 and array.shape == kept[name].shape and not np.array_equal(array, kept[name])
+        assert (
+            array.dtype == np.float32
+            and array.shape == kept[name].shape
+            and not np.array_equal(array, kept[name])
+        )
 
 
 def test_steps_and_callbacks():

@@ -60,7 +60,8 @@ def load(path: str | Path) -> tuple[DilatedFCN, dict, dict]:
     expected = params | state
     if unknown := arrays.keys() ^ expected.keys():
         name = sorted(unknown)[0]
-        raise InputError(f"{path}: array {name!r} is {'not of this network' if name in arrays else 'missing'}")
+        flaw = "not of this network" if name in arrays else "missing"
+        raise InputError(f"{path}: array {name!r} is {flaw}")
     for name, array in arrays.items():
         if array.shape != expected[name].shape or array.dtype != expected[name].dtype:
             want = expected[name]

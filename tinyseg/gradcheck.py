@@ -58,12 +58,15 @@ class Report:
         table = [("name", "shape", "checked", "worst at", "autograd", "numerical", "error", "")]
         for row in self.rows:
             values = (f"{row.autograd:.6e}", f"{row.numerical:.6e}", f"{row.error:.1e}")
-            table.append((row.name, str(row.shape), row.checked, row.worst, *values, "" if row.passed else "WRONG"))
+            verdict = "" if row.passed else "WRONG"
+            table.append((row.name, str(row.shape), row.checked, row.worst, *values, verdict))
         widths = [max(map(len, column)) for column in zip(*table)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
 
 
-def check_gradients(function, arrays: dict, *, tolerance: float = 1e-6, entries: int = 64, seed: int = 0) -> Report:
+def check_gradients(
+    function, arrays: dict, *, tolerance: float = 1e-6, entries: int = 64, seed: int = 0
+) -> Report:
     """Compare autograd's gradient of `function(**arrays)` with central differences, array by array.
 
     Args:
@@ -87,7 +90,7 @@ def check_gradients(function, arrays: dict, *, tolerance: float = 1e-6, entries:
     if output.dtype != np.float64:
         raise ValueError(f"check_gradients: the function turns float64 into {output.dtype}; it must keep it")
     if not np.array_equal(output, function(**arrays), equal_nan=True):
-        raise ValueError("check_gradients: the function gives another value each time; fix its random numbers")
+        raise ValueError("check_gradients: the function gives another value each time; seed its rng")
     cotangent = rng.normal(size=output.shape)
     noise = ROUNDING * np.linalg.norm(cotangent * output)  # of v . f(x + h e) - v . f(x - h e)
 
@@ -109,7 +112,8 @@ def check_gradients(function, arrays: dict, *, tolerance: float = 1e-6, entries:
             for e in directions
         ]
         found = [np.sum(gradient * e) for e in directions]
-        rows.append(_row(name, array.shape, places, np.array(found), np.array(measured), noise / step, tolerance))
+        allowed = noise / step, tolerance
+        rows.append(_row(name, array.shape, places, np.array(found), np.array(measured), *allowed))
     report = Report(tuple(rows))
     if not report.passed:
         raise GradientError(f"autograd and central differences disagree:\n{report}")

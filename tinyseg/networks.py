@@ -161,8 +161,8 @@ class DilatedFCN:
         return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
 
     def __repr__(self):
-        lines = [f"{self.norm} norm, " + ("He init" if self.weight_std is None else f"init std {self.weight_std}")]
-        lines.append("input: x + norm(x)")
+        init = "He init" if self.weight_std is None else f"init std {self.weight_std}"
+        lines = [f"{self.norm} norm, {init}", "input: x + norm(x)"]
         for name, layer in self.layers.items():
             if name == "head1":
                 drop = f", dropout {self.dropout}" if self.dropout else ""

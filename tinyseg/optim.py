@@ -58,6 +58,14 @@ def constant(rate: float):
     return lambda step: rate
 
 
+def settling(rate: float, steps: int):
+    """The schedule that stays at `rate` and falls to 0 in a straight line over the last fifth of the steps.
+
+    Running statistics lag behind weights that move; in the end they catch up.
+    """
+    return lambda step: rate * min(1.0, max(0.0, (steps - step) / (0.2 * steps)))
+
+
 def cosine(rate: float, steps: int):
     """The schedule that falls from `rate` at step 0 to 0 at step `steps` along half a cosine.
 

@@ -42,7 +42,9 @@ def definition(x, weight, dilation):
     rh, rw = dilation * (kh // 2), dilation * (kw // 2)
     padded = np.pad(x, ((0, 0), (0, 0), (rh, rh), (rw, rw)))
     return sum(
-        np.einsum("oc,nchw->nohw", weight[:, :, i, j], padded[:, :, i * dilation :, j * dilation :][:, :, :h, :w])
+        np.einsum(
+            "oc,nchw->nohw", weight[:, :, i, j], padded[:, :, i * dilation :, j * dilation :][:, :, :h, :w]
+        )
         for i in range(kh)
         for j in range(kw)
     )
@@ -53,7 +55,9 @@ def definition(x, weight, dilation):
 def test_equals_its_definition(case, method):
     x, weight, bias, _ = arrays(case)
     y = conv2d(x, weight, bias, dilation=case[-1], method=method)
-    np.testing.assert_allclose(y, definition(x, weight, case[-1]) + bias[:, None, None], rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(
+        y, definition(x, weight, case[-1]) + bias[:, None, None], rtol=1e-11, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 3, 5, 8, 13])
@@ -70,7 +74,9 @@ def test_dilated_is_dense_with_a_zero_stuffed_kernel(dilation):
     x, weight, bias, _ = arrays((2, 3, 2, 9, 11, (3, 3), dilation))
     stuffed = np.zeros((2, 3, 2 * dilation + 1, 2 * dilation + 1))
     stuffed[:, :, ::dilation, ::dilation] = weight
-    np.testing.assert_allclose(conv2d(x, weight, bias, dilation=dilation), conv2d(x, stuffed, bias), atol=1e-12)
+    np.testing.assert_allclose(
+        conv2d(x, weight, bias, dilation=dilation), conv2d(x, stuffed, bias), atol=1e-12
+    )
 
 
 @methods
@@ -89,7 +95,9 @@ def test_three_sides_of_one_trilinear_form(case, method):
     how = {"dilation": case[-1], "method": method}
     t = np.sum(y * _output(x, weight, **how))
     np.testing.assert_allclose(np.sum(x * _input(y, weight, **how)), t, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(np.sum(weight * _weight(x, y, kernel=case[5], **how)), t, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(
+        np.sum(weight * _weight(x, y, kernel=case[5], **how)), t, rtol=1e-10, atol=1e-10
+    )
 
 
 @cases

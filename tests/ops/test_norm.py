@@ -9,7 +9,9 @@ from tinyseg.ops import batch_norm, instance_norm
 from tinyseg.ops.norm import BATCH, INSTANCE, fixed_norm, moments
 
 norms = pytest.mark.parametrize(("norm", "axes"), [(batch_norm, BATCH), (instance_norm, INSTANCE)])
-shapes = pytest.mark.parametrize("shape", [(2, 3, 5, 4), (1, 3, 4, 4), (3, 1, 5, 3), (2, 2, 1, 7), (4, 2, 6, 1)], ids=str)
+shapes = pytest.mark.parametrize(
+    "shape", [(2, 3, 5, 4), (1, 3, 4, 4), (3, 1, 5, 3), (2, 2, 1, 7), (4, 2, 6, 1)], ids=str
+)
 
 
 def arrays(shape):

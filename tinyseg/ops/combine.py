@@ -22,7 +22,9 @@ def add(x, y):
     """
     images_agree = x.ndim == y.ndim == 4 and (x.shape[0], *x.shape[2:]) == (y.shape[0], *y.shape[2:])
     if not images_agree or (x.shape[1] != y.shape[1] and 1 not in (x.shape[1], y.shape[1])):
-        raise ValueError(f"add: expected equal shapes, or one side with a single channel, got {x.shape}, {y.shape}")
+        raise ValueError(
+            f"add: expected equal shapes, or one side with a single channel, got {x.shape}, {y.shape}"
+        )
     if x.dtype != y.dtype:
         raise ValueError(f"add: expected one dtype, got {x.dtype}, {y.dtype}")
     return x + y

@@ -206,13 +206,16 @@ METHODS = {"gemm": (_gemm_output, _gemm_weight), "scipy": (_scipy_output, _scipy
 def _check(x, weight, bias, dilation, method):
     """One clear error before anything is computed."""
     if x.ndim != 4 or weight.ndim != 4:
-        raise ValueError(f"conv2d: expected x (N, C, H, W) and weight (O, C, kh, kw), got {x.shape}, {weight.shape}")
-    if x.shape[1] != weight.shape[1] or 0 in x.shape:
-        raise ValueError(f"conv2d: weight {weight.shape} expects x (N, {weight.shape[1]}, H, W), got {x.shape}")
-    if weight.shape[2] % 2 == 0 or weight.shape[3] % 2 == 0:
-        raise ValueError(f"conv2d: expected an odd kernel, got {weight.shape[2]}x{weight.shape[3]}")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"conv2d: expected bias ({weight.shape[0]},), got {bias.shape}")
+        raise ValueError(
+            f"conv2d: expected x (N, C, H, W) and weight (O, C, kh, kw), got {x.shape}, {weight.shape}"
+        )
+    o, c, kh, kw = weight.shape
+    if x.shape[1] != c or 0 in x.shape:
+        raise ValueError(f"conv2d: weight {weight.shape} expects x (N, {c}, H, W), got {x.shape}")
+    if kh % 2 == 0 or kw % 2 == 0:
+        raise ValueError(f"conv2d: expected an odd kernel, got {kh}x{kw}")
+    if bias is not None and bias.shape != (o,):
+        raise ValueError(f"conv2d: expected bias ({o},), got {bias.shape}")
     dtypes = {a.dtype for a in (x, weight, bias) if a is not None}
     if len(dtypes) > 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
         raise ValueError(f"conv2d: expected float32 or float64 throughout, got {sorted(map(str, dtypes))}")

@@ -58,7 +58,9 @@ def cross_entropy(logits, labels, *, class_weights=None):
         )
     weights = numpy.ones(classes) if class_weights is None else numpy.asarray(class_weights)
     if weights.shape != (classes,) or not numpy.all(weights >= 0) or weights[labels].sum() == 0:
-        raise ValueError(f"cross_entropy: expected {classes} class weights >= 0 with some pixels, got {weights}")
+        raise ValueError(
+            f"cross_entropy: expected {classes} class weights >= 0 with some pixels, got {weights}"
+        )
     one_hot = labels[:, None] == numpy.arange(classes)[:, None, None]  # (N, H, W) -> (N, C, H, W)
     share = (one_hot * weights[:, None, None] / weights[labels].sum()).astype(logits.dtype)
     return -np.sum(share * log_softmax(logits))

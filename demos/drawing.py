@@ -1,0 +1,89 @@
+"""The pictures of a run: the data, what was predicted, and how the training went."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from steps import Data, Run, Trained
+
+from tinyseg import pictures
+from tinyseg.data.dataset import Dataset
+from tinyseg.pictures import grey, overlay
+from tinyseg.training import predict
+
+
+def draw(run: Run, trained: Trained, data: Data, metrics: dict) -> None:
+    """The article's pictures of some held-out images, the data, the probability maps, and the curves."""
+    shown = choose(data.held_out)
+    p = predict(trained.net, trained.fitted.params, trained.fitted.state, shown.images)
+    cells = [
+        {
+            "image": grey(image),
+            "truth": grey(mask),
+            "prediction": grey(probability > 0.5),
+            "true overlay": overlay(image, mask, pictures.TRUTH),
+            "predicted overlay": overlay(image, probability > 0.5, pictures.PREDICTION),
+            "probability": grey(probability / p.max() if p.max() > 0 else probability),
+            "best threshold": grey(probability > metrics["best_threshold"]),
+        }
+        for image, mask, probability in zip(shown.images[:, 0], shown.masks[:, 0], p[:, 0])
+    ]
+    for name, columns in {
+        "masks.png": ("image", "truth", "prediction"),
+        "overlays.png": ("image", "true overlay", "predicted overlay"),
+        "probability.png": ("image", "truth", "probability", "best threshold"),
+    }.items():
+        pictures.write_png(run.folder / name, pictures.grid([[cell[c] for c in columns] for cell in cells]))
+    steps = ("image", "truth", "prediction", "true overlay", "predicted overlay")
+    frames = [pictures.grid([[cell[step] for cell in cells]]) for step in steps]
+    pictures.write_gif(run.folder / "steps.gif", frames, seconds=1.2)
+    image, mask = data.held_out.images[trained.watched, 0], data.held_out.masks[trained.watched, 0]
+    frames = [pictures.grid([[grey(image), grey(mask), grey(frame)]]) for frame in trained.epochs]
+    pictures.write_gif(run.folder / "epochs.gif", frames + frames[-1:] * 4, seconds=0.3)
+    pictures.write_png(run.folder / "data.png", contact_sheet(data.train))
+    curves(run, trained.fitted.history)
+    run.say(f"pictures, log.txt, history.csv, metrics.json and model.npz are in {run.folder}")
+
+
+def contact_sheet(data: Dataset, across: int = 6) -> np.ndarray:
+    """The first images in two double rows: as they are, and below with their true masks."""
+    rows = []
+    for start in range(0, min(len(data), 2 * across) - across + 1, across) or [0]:
+        images, masks = (a[start : start + across, 0] for a in (data.images, data.masks))
+        rows.append([grey(image) for image in images])
+        rows.append([overlay(image, mask, pictures.TRUTH) for image, mask in zip(images, masks)])
+    return pictures.grid(rows)
+
+
+def choose(data: Dataset, count: int = 6) -> Dataset:
+    """The first images that have something to find, and one that has nothing, if there is one."""
+    there = data.masks.any(axis=(1, 2, 3))
+    without = np.flatnonzero(~there)[:1]
+    return data.take(np.append(np.flatnonzero(there)[: count - len(without)], without))
+
+
+def curves(run: Run, history) -> None:
+    """curves.png: loss and held-out Dice and IoU by step, where matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        run.say("no curves.png, because matplotlib is not installed")
+        return
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = [epoch.step for epoch in history]
+    for axes, name, label in (
+        (left, "loss", "loss, training"),
+        (left, "held_out_loss", "loss, held out"),
+        (right, "dice", "Dice, held out"),
+        (right, "iou", "IoU, held out"),
+    ):
+        axes.plot(steps, [getattr(epoch, name) for epoch in history], label=label)
+    for axes in (left, right):
+        axes.set_xlabel("step")
+        axes.legend()
+    right.set_ylim(0, 1)
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    run.write("curves.png", content.getvalue())

@@ -1,0 +1,88 @@
+"""The flags that all demos share, with the defaults in which their networks can be compared."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tinyseg.networks import FIBONACCI
+from tinyseg.optim import Adam, GradientDescent, constant, cosine, settling
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a mistake, without the usage above it."""
+
+    def error(self, message):
+        self.exit(2, f"error: {message} (--help lists the flags)\n")
+
+
+def number(kind, least, words):
+    """A flag's type: whole numbers from `least`, or with `kind=float` finite numbers above it."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not (least < value < float("inf") if kind is float else value >= least):
+            raise argparse.ArgumentTypeError(f"expected {words}, got {text!r}")
+        return value
+
+    return parse
+
+
+positive = number(int, 1, "a whole number of at least 1")
+
+
+def dilations(text):
+    """A flag's type: whole numbers with commas between them."""
+    return tuple(positive(part) for part in text.split(","))
+
+
+def flags(story: str, out: str) -> Parser:
+    """A parser of the shared flags; `story` is what --help begins with, `out` the default folder."""
+    parser = Parser(description=story, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def add(flag, default, metavar, text, **how):
+        shown = {None: "", Path(out): f" (default {out})", FIBONACCI: " (default: the Fibonacci numbers)"}
+        text += shown.get(default, f" (default {default})")
+        parser.add_argument(flag, default=default, metavar=metavar, help=text, **how)
+
+    add("--data", None, "DIR", "your images: <subject>_<image>.tif with ..._mask.tif, or images/ and masks/; "
+        "without it, synthetic ultrasound", type=Path)  # fmt: skip
+    add("--out", Path(out), "DIR", "where the results go", type=Path)
+    add("--images", 200, "N", "synthetic images, of which a fifth is held out",
+        type=number(int, 5, "a whole number of at least 5"))  # fmt: skip
+    add("--size", 64, "N", "side of the square images in pixels", type=positive)
+    add("--seed", 0, "N", "of images, weights and order; the same seed gives the same run",
+        type=number(int, 0, "a whole number of at least 0"))  # fmt: skip
+    add("--epochs", 25, "N", "passes over the images", type=positive)
+    add("--batch", 2, "N", "images in each step", type=positive)
+    add("--rate", 1e-3, "X", "learning rate", type=number(float, 0, "a number above 0"))
+    add("--schedule", "settling", None, "of the rate: constant, or settling to 0 in the last fifth of the "
+        "steps, or falling to it along a cosine", choices=("constant", "settling", "cosine"))  # fmt: skip
+    add("--optimizer", "adam", None, "Adam, or plain gradient descent", choices=("adam", "descent"))
+    add("--maps", 3, "N", "channels of each dilated layer", type=positive)
+    add("--dilations", FIBONACCI, "D,D,...", "of the 3x3 layers, a number for each", type=dilations)
+    add("--conv", "gemm", None, "convolve fast, or slowly by SciPy's definition", choices=("gemm", "scipy"))
+    return parser
+
+
+def network_fields(args) -> dict:
+    """The flags that are fields of a network."""
+    return {"maps": args.maps, "dilations": args.dilations, "conv": args.conv}
+
+
+def training_fields(args, steps: int) -> dict:
+    """The flags that are arguments of `training.fit`, for a run of so many steps."""
+    schedules = {
+        "constant": constant(args.rate),
+        "settling": settling(args.rate, steps),
+        "cosine": cosine(args.rate, steps),
+    }
+    return {
+        "epochs": args.epochs,
+        "batch": args.batch,
+        "optimizer": Adam() if args.optimizer == "adam" else GradientDescent(),
+        "schedule": schedules[args.schedule],
+    }

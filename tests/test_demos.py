@@ -1,0 +1,237 @@
+"""The demos run small, as a newcomer runs them: what they write, what they say, how they refuse."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import compare
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import train_modified
+import train_original
+
+from tinyseg import load, predict
+from tinyseg.data import phantom
+
+SMALL = ["--images", "10", "--size", "16", "--epochs", "2", "--maps", "1", "--dilations", "1,2"]
+PICTURES = {"masks.png", "overlays.png", "probability.png", "data.png", "steps.gif", "epochs.gif"}
+NUMBERS = {"log.txt", "history.csv", "metrics.json", "model.npz"}
+KEYS = {
+    "dice", "iou", "baseline_dice", "best_threshold", "best_threshold_dice", "max_probability", "steps",
+    "seconds", "seed",
+}  # fmt: skip
+both = pytest.mark.parametrize("demo", [train_modified, train_original], ids=lambda demo: demo.__name__)
+
+
+def files(folder):
+    return {path.name for path in Path(folder).iterdir()}
+
+
+@pytest.fixture
+def kaggle(tmp_path):
+    """Six images of three subjects in Kaggle's layout."""
+    folder = tmp_path / "kaggle"
+    folder.mkdir()
+    data = phantom(6, 20)
+    for i, (image, mask) in enumerate(zip(data.images[:, 0], data.masks[:, 0])):
+        imageio.imwrite(folder / f"{i // 2 + 1}_{i}.tif", (255 * image).astype(np.uint8))
+        imageio.imwrite(folder / f"{i // 2 + 1}_{i}_mask.tif", (255 * mask).astype(np.uint8))
+    return folder
+
+
+@both
+def test_a_run_writes_all_that_it_promises(demo, tmp_path, capsys):
+    metrics = demo.main([*SMALL, "--out", str(tmp_path / "run"), "--seed", "4"])
+    assert PICTURES | NUMBERS <= files(tmp_path / "run") <= PICTURES | NUMBERS | {"curves.png"}
+    assert json.loads((tmp_path / "run/metrics.json").read_text()) == metrics
+    assert metrics.keys() == KEYS
+    assert metrics["steps"] == 8 and metrics["seed"] == 4
+    assert 0 <= metrics["max_probability"] <= 1 and metrics["seconds"] > 0
+    with open(tmp_path / "run/history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "4"), ("2", "8")]
+    assert float(rows[-1]["dice"]) == metrics["dice"]
+    assert capsys.readouterr().out == (tmp_path / "run/log.txt").read_text()
+    for name in PICTURES:
+        assert imageio.imread(tmp_path / "run" / name, index=0).std() > 10
+    assert imageio.improps(tmp_path / "run/steps.gif", index=...).n_images == 5
+    assert imageio.improps(tmp_path / "run/epochs.gif", index=...).n_images >= 3
+    net, params, state = load(tmp_path / "run/model.npz")
+    p = predict(net, params, state, phantom(10, 16, 4).images)
+    assert p.shape == (10, 1, 16, 16) and p.max() >= metrics["max_probability"] - 1e-6
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        train_modified.main([*SMALL, "--out", str(tmp_path / name)])
+    for name in (PICTURES | NUMBERS) - {"metrics.json", "log.txt"}:  # these two tell the time
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_training_through_scipy_comes_to_the_same(tmp_path):
+    fast, slow = (
+        train_modified.main([*SMALL, "--epochs", "1", "--conv", conv, "--out", str(tmp_path / conv)])
+        for conv in ("gemm", "scipy")
+    )
+    nets = [load(tmp_path / conv / "model.npz") for conv in ("gemm", "scipy")]
+    assert nets[1][0].conv == "scipy"
+    for name, array in nets[0][1].items():
+        np.testing.assert_allclose(array, nets[1][1][name], atol=1e-4, err_msg=name)
+
+
+def test_a_black_mask_is_said_and_looked_behind(tmp_path, capsys):
+    metrics = train_original.main([*SMALL, "--epochs", "1", "--out", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert metrics["dice"] == 0 and metrics["max_probability"] <= 0.5
+    assert (
+        f"Every predicted mask is black: the highest probability anywhere is {metrics['max_probability']:.3f}"
+        in said
+    )
+    assert f"Dice {metrics['best_threshold_dice']:.3f}" in said
+    stretched = imageio.imread(tmp_path / "probability.png")
+    assert stretched.max() == 255
+
+
+def test_real_images(kaggle, tmp_path, capsys):
+    metrics = train_modified.main(
+        [*SMALL, "--data", str(kaggle), "--out", str(tmp_path / "run"), "--batch", "3"]
+    )
+    assert metrics["steps"] == 4  # two of three subjects, four images, in batches of 3 and 1
+    assert "4 images to train on, 2 held out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flag", [["--optimizer", "descent"], ["--schedule", "constant"], ["--schedule", "cosine"]]
+)
+def test_other_ways_to_train(flag, tmp_path):
+    assert train_modified.main([*SMALL, *flag, "--out", str(tmp_path)])["steps"] == 8
+
+
+def test_without_the_extras(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    train_modified.main([*SMALL, "--out", str(tmp_path)])
+    assert files(tmp_path) == PICTURES | NUMBERS
+    assert "no curves.png, because matplotlib is not installed" in capsys.readouterr().out
+
+
+def test_compare_tabulates_every_network(tmp_path, capsys):
+    table = compare.main([*SMALL, "--seeds", "2", "--out", str(tmp_path), "--apart"])
+    assert len(table) == 9 and all(len(runs) == 2 for runs in table.values())
+    text = (tmp_path / "table.md").read_text()
+    assert text in capsys.readouterr().out
+    assert len(text.splitlines()) == 2 + 9 + 1
+    assert (tmp_path / "original-seed-1/model.npz").exists()
+    assert imageio.imread(tmp_path / "compare.png").std() > 10
+
+
+def refuse(capsys, *args):
+    """Run with bad input: status 2, one line on standard error, nothing on standard output."""
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main([*SMALL, *map(str, args)])
+    said = capsys.readouterr()
+    assert caught.value.code == 2
+    assert said.out == ""
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--size", "0"], "--size: expected a whole number of at least 1, got '0'"),
+        (["--size", "8"], "size must be a whole number, at least 16, got 8"),
+        (["--size", "big"], "got 'big'"),
+        (["--epochs", "-1"], "--epochs"),
+        (["--epochs", "1.5"], "--epochs"),
+        (["--batch", "0"], "--batch"),
+        (["--images", "2"], "--images"),
+        (["--seed", "-3"], "--seed"),
+        (["--rate", "0"], "--rate: expected a number above 0"),
+        (["--rate", "nan"], "--rate"),
+        (["--rate", "inf"], "--rate"),
+        (["--maps", "0"], "--maps"),
+        (["--dilations", "1,0"], "--dilations"),
+        (["--dilations", ""], "--dilations"),
+        (["--conv", "fft"], "--conv"),
+        (["--colour"], "--colour"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_nonsense_flags(args, words, tmp_path, capsys):
+    assert words in refuse(capsys, "--out", tmp_path / "run", *args)
+    assert files(tmp_path) == set()
+
+
+def test_bad_folders(kaggle, tmp_path, capsys):
+    out = ["--out", tmp_path / "run"]
+    (tmp_path / "empty").mkdir()
+    assert "empty: expected" in refuse(capsys, *out, "--data", tmp_path / "empty")
+    whole = (kaggle / "1_0.tif").read_bytes()
+    (kaggle / "1_0.tif").write_bytes(whole[: len(whole) // 2])
+    assert "1_0.tif: expected an image" in refuse(capsys, *out, "--data", kaggle)
+    (kaggle / "1_0.tif").write_bytes(whole)
+    (kaggle / "2_3_mask.tif").unlink()
+    assert "2_3.tif: expected its mask" in refuse(capsys, *out, "--data", kaggle)
+    imageio.imwrite(kaggle / "2_3_mask.tif", np.zeros((7, 9), np.uint8))
+    assert "2_3_mask.tif: expected the size" in refuse(capsys, *out, "--data", kaggle)
+    (kaggle / "2_3_mask.tif").rename(kaggle / "2_3_mask.doc")
+    assert "2_3_mask.doc" in refuse(capsys, *out, "--data", kaggle)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_subject_cannot_be_split(kaggle, tmp_path, capsys):
+    for path in kaggle.glob("[23]_*"):
+        path.unlink()
+    assert "at least 2 subjects" in refuse(capsys, "--out", tmp_path / "run", "--data", kaggle)
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert "file" in refuse(capsys, "--out", tmp_path / "file" / "run")
+    assert "file" in refuse(capsys, "--out", tmp_path / "file")
+    assert files(tmp_path) == {"file"} and (tmp_path / "file").read_text() == "mine"
+
+
+def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main(
+            [*SMALL, "--optimizer", "descent", "--rate", "1e30", "--out", str(tmp_path / "run")]
+        )
+    assert caught.value.code == 1
+    assert "Try a tenth of that rate" in capsys.readouterr().err
+    assert files(tmp_path / "run") == {"log.txt"}
+
+
+def test_ctrl_c_keeps_what_was_trained(tmp_path):
+    script = Path(train_modified.__file__)
+    command = [sys.executable, "-u", script, *SMALL, "--epochs", "100000", "--out", tmp_path / "run"]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as demo:
+        while not demo.stdout.readline().startswith("epoch   3"):
+            assert demo.poll() is None, demo.stderr.read()
+        demo.send_signal(signal.SIGINT)
+        out, err = demo.communicate(timeout=60)
+    assert demo.returncode == 0 and err == ""
+    assert "stopped by Ctrl-C after" in out
+    assert files(tmp_path / "run") >= PICTURES | NUMBERS
+    assert load(tmp_path / "run/model.npz")
+
+
+@pytest.mark.slow
+def test_fibonacci_dilations_find_the_nerve_and_ones_do_not(tmp_path):
+    """What the phantom is for: its nerve cannot be told from its look-alikes without seeing far."""
+    start = time.perf_counter()
+    far = train_modified.main(["--out", str(tmp_path / "far")])
+    assert time.perf_counter() - start < 300  # generous: the README says 90 s on an idle machine
+    near = train_modified.main(["--dilations", ",".join("1" * 10), "--out", str(tmp_path / "near")])
+    assert far["dice"] > 0.75 and near["dice"] < 0.3
+    assert far["baseline_dice"] < 0.3
