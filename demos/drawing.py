@@ -8,7 +8,7 @@ import numpy as np
 from steps import Data, Run, Trained
 
 from tinyseg import pictures
-from tinyseg.data.dataset import Dataset
+from tinyseg.data import Dataset
 from tinyseg.pictures import grey, overlay
 from tinyseg.training import predict
 

@@ -12,15 +12,14 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from baseline import blurred_threshold
 from flags import training_fields
 
 from tinyseg.checkpoint import save
-from tinyseg.data.dataset import Dataset
-from tinyseg.data.folder import load_folder
-from tinyseg.data.phantom import phantom
+from tinyseg.data import Dataset, load_folder, phantom, random_symmetry
 from tinyseg.errors import InputError
 from tinyseg.files import write_whole
-from tinyseg.metrics import best_threshold, blurred_threshold, confusion
+from tinyseg.metrics import best_threshold, confusion
 from tinyseg.networks import DilatedFCN
 from tinyseg.training import Diverged, Epoch, Fitted, evaluate, fit, predict
 
@@ -67,6 +66,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
+        self.print = print  # where lines go on the screen; a progress bar makes way for them
         self.write("log.txt", "")  # learn now, not after the training, if it cannot be written
 
     @property
@@ -77,7 +77,7 @@ class Run:
     def say(self, line: str) -> None:
         """Print a line (not if quiet) and keep it."""
         if not self.quiet:
-            print(line, flush=True)
+            self.print(line)
         self.lines.append(line)
         self.write("log.txt", "\n".join(self.lines) + "\n")
 
@@ -106,6 +106,7 @@ def train(run: Run, net: DilatedFCN, data: Data, args) -> Trained:
     frames = [predict(net, params, state, image)[0, 0]]
     steps = args.epochs * -(-len(data.train) // args.batch)
     bar, start = _bar(steps), time.perf_counter()
+    run.print = bar.write
 
     def on_epoch(epoch: Epoch, params, state):
         frames.append(predict(net, params, state, image)[0, 0])
@@ -127,11 +128,13 @@ def train(run: Run, net: DilatedFCN, data: Data, args) -> Trained:
         data.train,
         data.held_out,
         rng=rng,
+        augment=random_symmetry,
         **training_fields(args, steps),
         on_step=lambda step: bar.update(),
         on_epoch=on_epoch,
     )
     bar.close()
+    run.print = print
     if fitted.interrupted:
         run.say(
             f"stopped by Ctrl-C after {fitted.steps} of {steps} steps; what was learnt until then is kept"
@@ -147,6 +150,8 @@ def train(run: Run, net: DilatedFCN, data: Data, args) -> Trained:
 
 class _NoBar:
     """In place of tqdm's bar where it is not installed: the epochs' lines say how long it will take."""
+
+    write = staticmethod(print)
 
     def update(self):
         pass

@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
-from tinyseg.data.dataset import Dataset
-from tinyseg.metrics import Confusion, best_threshold, blurred_threshold, confusion
+from tinyseg.metrics import Confusion, best_threshold, confusion
 
 RNG = np.random.default_rng(0)
 
@@ -53,17 +51,3 @@ def test_best_threshold_where_nothing_is_there_or_all_is_alike():
     assert best_threshold(RNG.random(9), np.zeros(9))[1] == 0
     threshold, dice = best_threshold(np.full(4, 0.3), np.array([1, 1, 0, 0]))
     assert confusion(np.full(4, 0.3) > threshold, np.array([1, 1, 0, 0])).dice == pytest.approx(dice)
-
-
-@pytest.mark.parametrize("sign", [1, -1], ids=["bright", "dark"])
-def test_blurred_threshold_finds_a_blob_in_noise(sign):
-    masks = np.zeros((8, 1, 64, 64), np.float32)
-    for i, mask in enumerate(masks[:, 0]):
-        mask[8 + 4 * i : 28 + 4 * i, 20:44] = 1
-    images = (0.5 + sign * 0.2 * masks + 0.3 * RNG.normal(size=masks.shape)).astype(np.float32)
-    data = Dataset(images, masks, tuple("abcdefgh"), tuple("abcdefgh"))
-    sharp = best_threshold(sign * images, masks)[1]
-    dice = blurred_threshold(data.take(range(4)), data.take(range(4, 8)))
-    assert dice > 0.85 > sharp
-    best = best_threshold(sign * gaussian_filter(images[4:], (0, 0, 2, 2)), masks[4:])[1]
-    assert dice <= best + 0.05

@@ -25,6 +25,18 @@ TRAIN, HELD_OUT = blobs(12), blobs(6, seed=1)
 NET = modified(dilations=(1, 2, 4))
 
 
+def test_augmentation_is_applied_to_each_minibatch():
+    seen = []
+
+    def augment(images, masks, rng):
+        seen.append(len(images))
+        return np.zeros_like(images), np.zeros_like(masks)
+
+    fitted = run(epochs=1, augment=augment)
+    assert seen == [2] * 6
+    assert fitted.history[0].loss < 0.01  # of nothing at all, which the untrained network predicts
+
+
 def run(net=NET, epochs=2, seed=0, **options):
     rng = np.random.default_rng(seed)
     return fit(net, *net.init(rng), TRAIN, HELD_OUT, epochs=epochs, rng=rng, **options)

@@ -171,7 +171,7 @@ def _row(name, shape, places, found, measured, noise, tolerance):
     worst = int(difference.argmax())
     scale = np.nanmax(np.abs([found, measured]), initial=0.0)
     passed = bool(difference[worst] <= tolerance * scale + noise)
-    kind = "directions" if places[0].startswith("direction") else "entries"
+    kind = "directions" if places[0].startswith("direction") else "entries" if places[1:] else "entry"
     error = float(difference[worst] / (scale or 1.0))
     values = float(found[worst]), float(measured[worst])
     return Row(name, shape, f"{len(places)} {kind}", places[worst], *values, error, passed)

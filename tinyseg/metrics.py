@@ -1,11 +1,10 @@
-"""Dice, IoU and accuracy, all from one count; and the best that a mere threshold can do."""
+"""Dice, IoU and accuracy, all from one count; and the threshold that gives the best Dice."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 
 @dataclass(frozen=True)
@@ -68,22 +67,3 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]
     dice[below == ordered] = 0  # equal scores are found together
     k = int(dice.argmax())
     return float(below[k]), float(dice[k])
-
-
-def blurred_threshold(train, held_out) -> float:
-    """The held-out Dice of the best threshold on a blurred image: what a network has to beat.
-
-    The width of the blur, bright or dark, and the threshold are those that do best on the training images.
-
-    Args:
-        train, held_out: a `data.Dataset` each.
-    """
-    truth = train.masks
-    trials = []
-    for sigma in (0.5, 1, 2, 4, 8):  # pixels at 64 x 64
-        width = (0, 0) + (sigma * train.images.shape[-1] / 64,) * 2
-        for sign in (1, -1):
-            threshold, dice = best_threshold(sign * gaussian_filter(train.images, width), truth)
-            trials.append((dice, sign, width, threshold))
-    _, sign, width, threshold = max(trials)
-    return confusion(sign * gaussian_filter(held_out.images, width) > threshold, held_out.masks).dice

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from autograd import make_vjp
 
-from tinyseg.data.augment import random_symmetry
 from tinyseg.metrics import Confusion, confusion
 from tinyseg.optim import Adam, constant
 from tinyseg.parameters import flatten, unflatten
@@ -52,19 +51,21 @@ def fit(
     batch: int = 2,
     optimizer=Adam(),  # noqa: B008  a frozen value
     schedule=constant(1e-3),  # noqa: B008  a pure function
+    augment=lambda images, masks, rng: (images, masks),
     on_step=lambda step: None,
     on_epoch=lambda epoch, params, state: None,
 ) -> Fitted:
-    """Train on minibatches in random order, each image under a random symmetry of the square.
+    """Train on minibatches in random order.
 
     Args:
         net: a `networks.DilatedFCN`.
         params, state: as `net.init` gives them; they stay as they are.
         train, held_out: `data.Dataset`s; the second is only looked at.
         epochs: passes over the training images.
-        rng: of order, symmetries and dropout.
+        rng: of order, augmentation and dropout.
         batch: images per step; the last of an epoch may be smaller.
         optimizer, schedule: of `optim`; the schedule maps a step's number to its rate.
+        augment: changes each minibatch's images and masks, such as `data.random_symmetry`; by default not.
         on_step: called with the number of each step made.
         on_epoch: called with each `Epoch` and the parameters and state at its end.
 
@@ -82,7 +83,7 @@ def fit(
             losses = []
             order = rng.permutation(len(train))
             for chosen in (order[i : i + batch] for i in range(0, len(order), batch)):
-                images, masks = random_symmetry(train.images[chosen], train.masks[chosen], rng)
+                images, masks = augment(train.images[chosen], train.masks[chosen], rng)
                 loss, gradient, state = _loss_and_gradient(net, vector, params, state, images, masks, rng)
                 vector, memory = optimizer.step(vector, gradient, memory, schedule(step))
                 step += 1

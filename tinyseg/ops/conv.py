@@ -24,6 +24,9 @@ often one differentiates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 from autograd.extend import defjvp, defvjp, primitive
 
@@ -61,7 +64,7 @@ def conv2d(x, weight, bias=None, *, dilation: int = 1, method: str = "gemm"):
 @primitive
 def _output(x, weight, *, dilation, method):
     """dT/dy: (N, C, H, W) and (O, C, kh, kw) to (N, O, H, W)."""
-    return METHODS[method][0](x, weight, dilation)
+    return METHODS[method].output(x, weight, dilation)
 
 
 @primitive
@@ -71,13 +74,13 @@ def _input(y, weight, *, dilation, method):
     Substitute p by p - dilation*(i - kh//2) and q alike in T: it is the convolution of y with each
     kernel turned by 180 degrees and the roles of its channels swapped.
     """
-    return METHODS[method][0](y, weight[:, :, ::-1, ::-1].swapaxes(0, 1), dilation)
+    return METHODS[method].output(y, weight[:, :, ::-1, ::-1].swapaxes(0, 1), dilation)
 
 
 @primitive
 def _weight(x, y, *, kernel, dilation, method):
     """dT/dw: (N, C, H, W) and (N, O, H, W) to (O, C, kh, kw), where kernel = (kh, kw)."""
-    return METHODS[method][1](x, y, kernel, dilation)
+    return METHODS[method].weight(x, y, kernel, dilation)
 
 
 defvjp(
@@ -200,7 +203,14 @@ def _overlap(offset, size, axis):
     return (..., to, *rest), (..., source, *rest)
 
 
-METHODS = {"gemm": (_gemm_output, _gemm_weight), "scipy": (_scipy_output, _scipy_weight)}
+class Method(NamedTuple):
+    """Two sides of T suffice: the third is the first with a turned kernel."""
+
+    output: Callable
+    weight: Callable
+
+
+METHODS = {"gemm": Method(_gemm_output, _gemm_weight), "scipy": Method(_scipy_output, _scipy_weight)}
 
 
 def _check(x, weight, bias, dilation, method):

@@ -1,0 +1,52 @@
+"""The README keeps its word: its examples run and print what it says, and its reading order is one."""
+
+import ast
+import re
+from pathlib import Path
+
+import tinyseg
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def test_two_commands():
+    language, commands = BLOCKS[0]
+    assert language == "bash"
+    assert len(commands.splitlines()) == 2
+
+
+def test_examples_print_what_the_readme_says(capsys):
+    names = {}
+    for language, code in BLOCKS:
+        if language == "python":
+            exec(code, names)
+    printed = capsys.readouterr().out.splitlines()
+    (said,) = [text.splitlines() for language, text in BLOCKS if language == "text"]
+    assert len(printed) == len(said) == 5
+    for line, promised in zip(printed, said):  # all but the last column, the rounding error
+        assert line.split()[:-1] == promised.split()[:-1] or line == promised
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_reading_order_needs_nothing_that_comes_later():
+    order = re.findall(r"^\| \[(tinyseg/[\w/]+\.py)\]", README, flags=re.M)
+    library = {str(path.relative_to(ROOT)) for path in (ROOT / "tinyseg").rglob("*.py")}
+    assert set(order) == {path for path in library if not path.endswith("__init__.py")}
+    for i, path in enumerate(order):
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("tinyseg"):
+                module = ROOT / node.module.replace(".", "/")
+                files = [f"{node.module.replace('.', '/')}.py"]
+                if module.is_dir():  # a package hands on what its files define: each of them must come before
+                    files = [str(file.relative_to(ROOT)) for file in module.glob("[!_]*.py")]
+                assert set(files) <= set(order[:i]), f"{path} imports {node.module}, which comes later"
+
+
+def test_the_package_hands_on_what_it_lists():
+    assert all(hasattr(tinyseg, name) for name in tinyseg.__all__)
