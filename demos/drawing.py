@@ -49,7 +49,7 @@ def draw(run: Run, trained: Trained, data: Data, metrics: dict) -> None:
 def contact_sheet(data: Dataset, across: int = 6) -> np.ndarray:
     """The first images in two double rows: as they are, and below with their true masks."""
     rows = []
-    for start in range(0, min(len(data), 2 * across) - across + 1, across) or [0]:
+    for start in (0, across) if len(data) >= 2 * across else (0,):
         images, masks = (a[start : start + across, 0] for a in (data.images, data.masks))
         rows.append([grey(image) for image in images])
         rows.append([overlay(image, mask, pictures.TRUTH) for image, mask in zip(images, masks)])
