@@ -42,30 +42,31 @@ def main(argv=None):
     args = parser.parse_args(argv)
     seeds = range(args.seed, args.seed + args.seeds)
     table, top = {name: [] for name in networks(args)}, None
-    for args.seed in seeds:  # noqa: B020  the seed of everything below
+    for seed in seeds:
+        args.seed = seed  # of everything below
         data = load_data(args)
         top = top or Run(args.out)
         shown = choose(data.held_out)
         columns = [[pictures.grey(plane[0]) for plane in planes] for planes in (shown.images, shown.masks)]
         for name, net in networks(args).items():
-            folder = name.replace(",", "").replace(" ", "-") + f"-seed-{args.seed}"
+            folder = name.replace(",", "").replace(" ", "-") + f"-seed-{seed}"
             run = Run(args.out / folder, quiet=True)
             trained = train(run, net, data, args)
             metrics = judge(run, trained, data, args)
             draw(run, trained, data, metrics)
             if trained.fitted.interrupted:
                 raise KeyboardInterrupt
-            top.say(f"seed {args.seed}, {name}: Dice {metrics['dice']:.3f} in {metrics['seconds']:.0f} s")
+            top.say(f"seed {seed}, {name}: Dice {metrics['dice']:.3f} in {metrics['seconds']:.0f} s")
             table[name].append(metrics)
             p = predict(net, trained.fitted.params, trained.fitted.state, shown.images)[:, 0]
-            if name == "original":  # its probabilities too, brightened to their highest
-                columns.append([pictures.grey(plane) for plane in p / p.max()])
             columns.append([pictures.grey(plane > 0.5) for plane in p])
-        if args.seed == seeds[0]:
+            if name == "original":  # what lies behind it, brightened
+                columns.append([pictures.grey(plane) for plane in p / p.max()])
+        if seed == seeds[0]:
             sheet = pictures.grid([list(row) for row in zip(*columns[:6])], width=128)
             pictures.write_png(args.out / "compare.png", sheet)
+        top.write("table.md", markdown(table) + "\n")
     top.say("\n" + markdown(table))
-    top.write("table.md", markdown(table) + "\n")
     return table
 
 

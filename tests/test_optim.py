@@ -43,7 +43,12 @@ def test_adams_first_step_is_the_rate_whatever_the_scale():
 
 @pytest.mark.parametrize("optimizer", [Adam(), GradientDescent()], ids=lambda o: type(o).__name__)
 def test_dtype_and_purity(optimizer):
-    assert run(optimizer, constant(0.01), 3, np.float32).dtype == np.float32
+    for rate in (0.01, np.float64(0.01)):
+        assert run(optimizer, constant(rate), 3, np.float32).dtype == np.float32
+    _, memory = optimizer.step(
+        np.ones(2, "f"), np.ones(2, "f"), optimizer.init(np.ones(2, "f")), np.float64(1)
+    )
+    assert all(a.dtype == np.float32 for a in memory if isinstance(a, np.ndarray))
     x, g = np.ones(2), np.ones(2)
     memory = optimizer.init(x)
     first, _ = optimizer.step(x, g, memory, 0.1)

@@ -15,9 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from autograd.tracer import getval
 
 from tinyseg.ops import add, conv2d, instance_norm, relu
-from tinyseg.ops.norm import BATCH, fixed_norm, moments, normalize, plain
+from tinyseg.ops.norm import BATCH, fixed_norm, moments, normalize
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class BatchNorm:
         gamma, beta = params["gamma"], params["beta"]
         if self.running and not train:
             return fixed_norm(x, gamma, beta, state["mean"], state["variance"], eps=self.eps), state
-        mean, variance = moments(plain(x), BATCH)
+        mean, variance = moments(getval(x), BATCH)
         y = normalize(x, gamma, beta, axes=BATCH, eps=self.eps, x_moments=(mean, variance))
         if not self.running:
             return y, {}

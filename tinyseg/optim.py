@@ -22,7 +22,7 @@ class GradientDescent:
 
     def step(self, x: np.ndarray, gradient: np.ndarray, memory: tuple, rate: float):
         """(x, memory) after one step, of x's dtype; the arguments stay as they are."""
-        return x - rate * gradient, memory
+        return (x - rate * gradient).astype(x.dtype), memory
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Adam:
     def step(self, x: np.ndarray, gradient: np.ndarray, memory: tuple, rate: float):
         """(x, memory) after one step, of x's dtype; the arguments stay as they are."""
         m, v, t = memory
-        m = self.beta1 * m + (1 - self.beta1) * gradient
-        v = self.beta2 * v + (1 - self.beta2) * gradient**2
+        m = (self.beta1 * m + (1 - self.beta1) * gradient).astype(x.dtype)
+        v = (self.beta2 * v + (1 - self.beta2) * gradient**2).astype(x.dtype)
         t += 1
         m_hat, v_hat = m / (1 - self.beta1**t), v / (1 - self.beta2**t)  # both averages began at zero
-        return x - rate * m_hat / (np.sqrt(v_hat) + self.eps), (m, v, t)
+        return (x - rate * m_hat / (np.sqrt(v_hat) + self.eps)).astype(x.dtype), (m, v, t)
 
 
 def constant(rate: float):

@@ -43,6 +43,8 @@ def test_cross_entropy_of_what_is_known():
     sure = np.array([1000.0, 0.0]).reshape(1, 2, 1, 1)
     assert cross_entropy(sure, np.zeros((1, 1, 1), int)) == 0
     assert cross_entropy(sure, np.ones((1, 1, 1), int)) == 1000  # where log(softmax) would be infinite
+    barred = np.array([0.0, 0.0, -np.inf]).reshape(1, 3, 1, 1)
+    np.testing.assert_allclose(cross_entropy(barred, np.zeros((1, 1, 1), int)), np.log(2))
 
 
 def test_entropy():

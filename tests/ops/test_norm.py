@@ -48,8 +48,17 @@ def test_derivatives_with_fixed_moments():
 
 def test_fixed_moments_that_are_the_batchs_give_batch_norm():
     x, gamma, beta = arrays((2, 3, 4, 5))
-    y = fixed_norm(x, gamma, beta, x.mean(axis=BATCH), x.var(axis=BATCH))
-    np.testing.assert_allclose(y, batch_norm(x, gamma, beta), atol=1e-12)
+    y = fixed_norm(x, gamma, beta, x.mean(axis=BATCH), x.var(axis=BATCH), eps=0.7)
+    np.testing.assert_allclose(y, batch_norm(x, gamma, beta, eps=0.7), atol=1e-12)
+
+
+def test_statistics_and_eps_do_not_promote():
+    x, gamma, beta = (a.astype(np.float32) for a in arrays((2, 3, 4, 5)))
+    mean, variance = x.mean(axis=BATCH), x.var(axis=BATCH)
+    assert fixed_norm(x, gamma, beta, mean, variance, eps=np.float64(1e-3)).dtype == np.float32
+    assert batch_norm(x, gamma, beta, eps=np.float64(1e-3)).dtype == np.float32
+    with pytest.raises(ValueError, match="got x float32 and mean float64"):
+        fixed_norm(x, gamma, beta, mean.astype(np.float64), variance)
 
 
 def test_one_image_a_batch_makes_them_the_same():
@@ -87,9 +96,9 @@ def test_a_flat_channel_is_no_division_by_zero(norm, axes):
     ("x", "gamma", "words"),
     [
         (np.zeros((3, 4, 4)), np.ones(3), r"expected x \(N, C, H, W\)"),
-        (np.zeros((1, 3, 4, 4)), np.ones(2), r"got \(1, 3, 4, 4\), \(2,\), \(2,\)"),
-        (np.zeros((1, 3, 4, 4), np.float32), np.ones(3), "one float dtype, got float32, float64"),
-        (np.zeros((1, 3, 4, 4), int), np.ones(3, int), "one float dtype, got int64"),
+        (np.zeros((1, 3, 4, 4)), np.ones(2), r"expected gamma \(3,\) for x \(1, 3, 4, 4\), got \(2,\)"),
+        (np.zeros((1, 3, 4, 4), np.float32), np.ones(3), "one float dtype, got x float32 and gamma float64"),
+        (np.zeros((1, 3, 4, 4), int), np.ones(3, int), "one float dtype, got x int64"),
     ],
 )
 def test_one_clear_error(x, gamma, words):

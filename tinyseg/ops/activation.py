@@ -23,31 +23,12 @@ defjvp(relu, lambda dx, ans, x: dx * (ans > 0))
 
 
 @primitive
-def softmax(x, axis: int = 1):
-    """Exponentials that sum to one along an axis: s_k = exp(x_k) / sum_j exp(x_j).
-
-    Args:
-        x: any shape, (N, C, H, W) by default; float32 or float64.
-        axis: the channels.
-
-    Returns:
-        x's shape and dtype. The largest x is subtracted first (it cancels), so nothing overflows.
-    """
-    return numpy.exp(log_softmax.fun(x, axis))
-
-
-# ds_k = s_k (dx_k - sum_j s_j dx_j). As a matrix, diag(s) - s s^T, it is its own transpose.
-def _softmax_change(v, s, axis):
-    return s * (v - np.sum(s * v, axis=axis, keepdims=True))
-
-
-defvjp(softmax, lambda ans, x, axis=1: lambda g: _softmax_change(g, ans, axis))
-defjvp(softmax, lambda dx, ans, x, axis=1: _softmax_change(dx, ans, axis))
-
-
-@primitive
 def log_softmax(x, axis: int = 1):
-    """The logarithm of `softmax`, x_k - log sum_j exp(x_j), finite where softmax underflows to 0."""
+    """The logarithm of `softmax`, x_k - log sum_j exp(x_j), finite where softmax underflows to 0.
+
+    The largest x is subtracted first (it cancels), so nothing overflows. Arguments and result are those of
+    `softmax`.
+    """
     shifted = x - x.max(axis=axis, keepdims=True)
     return shifted - numpy.log(numpy.exp(shifted).sum(axis=axis, keepdims=True))
 
@@ -61,6 +42,29 @@ defjvp(
     log_softmax,
     lambda dx, ans, x, axis=1: dx - np.sum(np.exp(ans) * dx, axis=axis, keepdims=True),
 )
+
+
+@primitive
+def softmax(x, axis: int = 1):
+    """Exponentials that sum to one along an axis: s_k = exp(x_k) / sum_j exp(x_j).
+
+    Args:
+        x: any shape, (N, C, H, W) by default; float32 or float64.
+        axis: the channels.
+
+    Returns:
+        x's shape and dtype.
+    """
+    return numpy.exp(log_softmax.fun(x, axis))
+
+
+# ds_k = s_k (dx_k - sum_j s_j dx_j). As a matrix, diag(s) - s s^T, it is its own transpose.
+def _softmax_change(v, s, axis):
+    return s * (v - np.sum(s * v, axis=axis, keepdims=True))
+
+
+defvjp(softmax, lambda ans, x, axis=1: lambda g: _softmax_change(g, ans, axis))
+defjvp(softmax, lambda dx, ans, x, axis=1: _softmax_change(dx, ans, axis))
 
 
 def dropout(x, rate: float, rng):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import autograd.numpy as np
 import numpy
+from autograd.extend import defjvp, defvjp, primitive
 
-from tinyseg.ops.activation import log_softmax
+from tinyseg.ops.activation import log_softmax, softmax
 
 
 def mean_squared_error(prediction, target):
@@ -63,7 +64,23 @@ def cross_entropy(logits, labels, *, class_weights=None):
         )
     one_hot = labels[:, None] == numpy.arange(classes)[:, None, None]  # (N, H, W) -> (N, C, H, W)
     share = (one_hot * weights[:, None, None] / weights[labels].sum()).astype(logits.dtype)
-    return -np.sum(share * log_softmax(logits))
+    return _cross_entropy(logits, share)
+
+
+@primitive
+def _cross_entropy(logits, share):
+    """-sum of share * log_softmax(logits); what has no share may be infinitely unlikely."""
+    chosen = share > 0
+    return -numpy.sum(share[chosen] * log_softmax(logits)[chosen])
+
+
+# d log p_k = dx_k - sum_j p_j dx_j, so the loss changes by sum_j dx_j (p_j sum_k share_k - share_j).
+def _cross_entropy_gradient(logits, share):
+    return softmax(logits) * share.sum(axis=1, keepdims=True) - share
+
+
+defvjp(_cross_entropy, lambda ans, logits, share: lambda g: g * _cross_entropy_gradient(logits, share))
+defjvp(_cross_entropy, lambda dx, ans, logits, share: np.sum(dx * _cross_entropy_gradient(logits, share)))
 
 
 def entropy(logits):

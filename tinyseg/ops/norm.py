@@ -68,9 +68,9 @@ def fixed_norm(x, gamma, beta, mean, variance, *, eps: float = 1e-5):
 
     Source: Ioffe & Szegedy 2015 (arXiv 1502.03167), algorithm 2.
     """
-    _check(x, gamma, beta)
-    scale = gamma / np.sqrt(variance + eps)
-    return x * _channels(scale) + _channels(beta - mean * scale)
+    _check(x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    scale = gamma * (variance + float(eps)) ** -0.5
+    return (x - _channels(mean)) * _channels(scale) + _channels(beta)
 
 
 def moments(x, axes):
@@ -87,9 +87,9 @@ def moments(x, axes):
 
 def normalize(x, gamma, beta, *, axes, eps, x_moments=None):
     """Either norm, by its axes; a caller who has x's own plain moments at hand may pass them."""
-    _check(x, gamma, beta)
-    mean, variance = moments(plain(x), axes) if x_moments is None else x_moments
-    return _normalize(x, gamma, beta, mean, variance, axes=axes, eps=eps)
+    _check(x, gamma=gamma, beta=beta)
+    mean, variance = moments(getval(x), axes) if x_moments is None else x_moments
+    return _normalize(x, gamma, beta, mean, variance, axes=axes, eps=float(eps))
 
 
 @primitive
@@ -179,17 +179,11 @@ def _channels(v):
     return v.reshape((1, -1, 1, 1))  # (C,) -> (1, C, 1, 1)
 
 
-def plain(x):
-    """The array inside autograd's boxes, however deep: for what is measured but not differentiated."""
-    while isbox(x):
-        x = getval(x)
-    return x
-
-
-def _check(x, gamma, beta):
-    if x.ndim != 4 or gamma.shape != x.shape[1:2] or beta.shape != x.shape[1:2]:
-        raise ValueError(
-            f"norm: expected x (N, C, H, W), gamma and beta (C,), got {x.shape}, {gamma.shape}, {beta.shape}"
-        )
-    if not x.dtype == gamma.dtype == beta.dtype or x.dtype.kind != "f":
-        raise ValueError(f"norm: expected one float dtype, got {x.dtype}, {gamma.dtype}, {beta.dtype}")
+def _check(x, **vectors):
+    if x.ndim != 4:
+        raise ValueError(f"norm: expected x (N, C, H, W), got {x.shape}")
+    for name, v in vectors.items():
+        if v.shape != x.shape[1:2]:
+            raise ValueError(f"norm: expected {name} ({x.shape[1]},) for x {x.shape}, got {v.shape}")
+        if v.dtype != x.dtype or x.dtype.kind != "f":
+            raise ValueError(f"norm: expected one float dtype, got x {x.dtype} and {name} {v.dtype}")
