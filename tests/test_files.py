@@ -31,7 +31,8 @@ def test_keeps_what_was_there_if_it_cannot_write(tmp_path, monkeypatch):
 
 def test_places_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
-    for place in (tmp_path / "file" / "inside", tmp_path / "nowhere" / "inside", tmp_path):
+    long, odd = tmp_path / ("a" * 250), tmp_path / "a\0b"
+    for place in (tmp_path / "file" / "inside", tmp_path / "nowhere" / "inside", tmp_path, long, odd):
         with pytest.raises(InputError, match="cannot be written"):
             write_whole(place, "x")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -5,10 +5,12 @@ import numpy
 import pytest
 from autograd.extend import defvjp, primitive
 
+from tinyseg import ops
 from tinyseg.gradcheck import GradientError, check_gradients, check_layer
 from tinyseg.layers import Conv2d
-from tinyseg.networks import original
+from tinyseg.networks import modified, original
 
+LARGE = numpy.random.default_rng(1).normal(size=(2, 3, 4, 5))
 X = numpy.random.default_rng(0).normal(size=(4, 4))
 
 
@@ -98,11 +100,101 @@ def test_scalars_and_empty_arrays():
 
 
 def test_what_cannot_be_checked():
-    with pytest.raises(ValueError, match="turns float64 into float32"):
+    with pytest.raises(ValueError, match="one float64 array, not float32"):
         check_gradients(lambda x: x.astype(numpy.float32), {"x": X})
     rng = numpy.random.default_rng(0)
     with pytest.raises(ValueError, match="another value each time"):
         check_gradients(lambda x: x * rng.normal(), {"x": X})
+
+
+@pytest.mark.parametrize(
+    ("function", "arrays", "words"),
+    [
+        (lambda x: (x, x), {"x": X}, "one float64 array, not tuple"),
+        (lambda x: x * 1.0, {"x": numpy.arange(3)}, "x should hold floats, not int64"),
+    ],
+)
+def test_what_it_cannot_take_is_named(function, arrays, words):
+    with pytest.raises(ValueError, match=words):
+        check_gradients(function, arrays)
+
+
+@pytest.mark.parametrize(
+    ("function", "arrays"),
+    [
+        (lambda x: ops.log_softmax(x + 1e4), {"x": LARGE}),
+        (lambda x: np.tanh(x - 1e4), {"x": LARGE}),
+        (lambda x: ops.instance_norm(x + 1e4, numpy.ones(3), numpy.zeros(3)), {"x": LARGE}),
+        (lambda x: np.sin(x), {"x": numpy.array([1e6, 1e-3])}),
+        (lambda x: np.log(x), {"x": numpy.array([1e6, 1e-3, 1e-9])}),
+        (lambda x: np.tanh(x), {"x": 1e-10 * X}),
+        (lambda x: 2.0 * x, {"x": 1e200 * X}),
+        (lambda x: x**3, {"x": 0 * X}),
+        (lambda x: ops.relu(x), {"x": 1e-8 * X}),
+        (
+            lambda x, b: ops.batch_norm(x + b.reshape((1, -1, 1, 1)), numpy.ones(3), numpy.zeros(3)),
+            {"x": LARGE, "b": numpy.ones(3)},
+        ),
+    ],
+)
+def test_no_false_alarm(function, arrays):
+    """Large offsets, entries of very different sizes, kinks near by, a gradient that is zero."""
+    check_gradients(function, arrays)
+
+
+def test_no_false_alarm_where_a_step_crosses_kinks():
+    """At 48 pixels a step through all weights carries some pixel across the kink of some relu."""
+    for seed in range(3):
+        net = modified(dilations=(1, 2, 3, 5))
+        check_layer(net, numpy.random.default_rng(seed).normal(size=(1, 1, 48, 48)), seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("op", "x"),
+    [
+        (with_gradient(lambda x: x**2, lambda ans, x: lambda g: g * numpy.inf), 1.0),
+        (with_gradient(numpy.tanh, lambda ans, x: lambda g: -g * (1 - ans**2)), 1e-10 * X),
+        (with_gradient(lambda x: 1 + 1e-10 * numpy.sum(x**2), lambda ans, x: lambda g: 0 * x), X),
+        (with_gradient(lambda x: numpy.append(x**2, 1e10), lambda ans, x: lambda g: 0 * x), X),
+        (with_gradient(lambda x: x - x.mean(), lambda ans, x: lambda g: 0 * x), X),
+    ],
+    ids=[
+        "infinite",
+        "tiny arguments",
+        "beside a constant",
+        "beside a huge output",
+        "a sum that stays",
+    ],
+)
+def test_wrong_gradients_that_like_to_hide(op, x):
+    with pytest.raises(GradientError, match="WRONG"):
+        check_gradients(lambda x: op(x), {"x": x})
+
+
+class Bilinear:
+    """y = x * scale, with `scale` 0 at first, where a wrong gradient by x would not show."""
+
+    op = staticmethod(with_gradient(lambda xs: xs[0] * xs[1], lambda ans, xs: lambda g: 0 * xs))
+
+    def init(self, rng):
+        return {"scale": numpy.zeros(1)}, {}
+
+    def __call__(self, params, state, x, *, train=False):
+        return self.op(np.array([x, params["scale"]])), state
+
+
+def test_a_layer_is_moved_off_its_special_points():
+    with pytest.raises(GradientError, match="x .*WRONG"):
+        check_layer(Bilinear(), numpy.array([2.0]))
+
+
+def test_a_layer_returns_its_state_too():
+    class Forgetful(Conv2d):
+        def __call__(self, params, state, x, *, train=False):
+            return super().__call__(params, state, x)[0]
+
+    with pytest.raises(ValueError, match=r"a layer returns \(y, state\)"):
+        check_layer(Forgetful(1, 1), X[None, None])
 
 
 def test_a_layer_is_checked_by_its_image_and_every_parameter():

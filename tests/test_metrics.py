@@ -48,6 +48,8 @@ def test_best_threshold_by_trying_them_all(levels):
 
 
 def test_best_threshold_where_nothing_is_there_or_all_is_alike():
-    assert best_threshold(RNG.random(9), np.zeros(9))[1] == 0
+    scores = RNG.random(9)
+    threshold, dice = best_threshold(scores, np.zeros(9))
+    assert confusion(scores > threshold, np.zeros(9)).dice == dice == 1
     threshold, dice = best_threshold(np.full(4, 0.3), np.array([1, 1, 0, 0]))
     assert confusion(np.full(4, 0.3) > threshold, np.array([1, 1, 0, 0])).dice == pytest.approx(dice)

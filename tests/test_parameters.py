@@ -1,6 +1,7 @@
 """One vector and back, differentiably."""
 
 import numpy as np
+from autograd import grad, make_jvp
 from harness import check_op
 
 from tinyseg.networks import modified
@@ -17,6 +18,13 @@ def test_there_and_back():
     assert list(again) == list(params)
     for name, array in params.items():
         np.testing.assert_array_equal(again[name], array)
+
+
+def test_forward_mode_over_reverse_mode():
+    """The product of a Hessian and a vector, of sum(x^3): 6 x v."""
+    vector, v = np.random.default_rng(0).normal(size=(2, 11))
+    cubes = grad(lambda vector: sum((piece**3).sum() for piece in unflatten(vector, LIKE).values()))
+    np.testing.assert_allclose(make_jvp(cubes)(vector)(v)[1], 6 * vector * v)
 
 
 def test_derivatives():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from tinyseg.errors import InputError
@@ -15,11 +16,13 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         InputError: the place cannot be written to; nothing is left there.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.parent / f".{path.name}.{os.getpid()}"
     try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        text = isinstance(content, str)  # file names in it may hold bytes that are no characters
+        beside.write_bytes(content.encode(errors="surrogateescape") if text else content)
         os.replace(beside, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written ({getattr(error, 'strerror', error)})") from None
     finally:
-        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
+        with suppress(OSError, ValueError):
+            beside.unlink()

@@ -1,16 +1,18 @@
 """Is a gradient right? Compare autograd's with what small steps measure.
 
-    v . f(x + h e) - v . f(x - h e)
-    -------------------------------  =  e . gradient  +  O(h^2)
-                  2 h
+    v . (f(x + h e) - f(x - h e))
+    -----------------------------  =  e . gradient  +  O(h^2)
+                 2 h
 
 f is any function or layer, v a random cotangent (a sum would hide much: that of a batch norm's output
 never changes), e one entry of an array or, where there are many, a random direction through all of them.
 A direction costs as much as an entry and misses no wrong gradient, save with probability zero. All in
 float64: in float32 the difference would be noise.
 
-What differs counts relative to the gradient's own size, so that a function with small values must have a
-right gradient too. Only below what rounding can do to the difference is nothing asked.
+One step h does for most. Where the two sides disagree, the measurement may be to blame: h too long for a
+curve, across the kink of a relu, or so short that only rounding is left. So it is taken again with steps
+of many lengths, and the one counts that its neighbour confirms best. What differs then counts relative to
+the gradient's own size: a function with small values must have a right gradient too.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from autograd import make_vjp
 
-STEP = 1e-6  # times each array's size: the formula's own error falls as h^2, that of rounding grows as 1/h
+STEP = 1e-6  # relative to x: the formula's own error falls as h^2, that of rounding grows as 1/h
+STEPS = 10.0 ** -np.arange(1, 10)  # where that one is not good enough, relative to x and to 1
 ROUNDING = 16 * np.finfo(np.float64).eps  # of a function's value, relative to it: some operations deep
 
 
@@ -71,7 +74,8 @@ def check_gradients(
 
     Args:
         function: takes the arrays by name, returns an array (or scalar), and does the same each time.
-        arrays: name to float array, each of which is checked; computed in float64.
+        arrays: name to float array (or scalar), each of which is checked; computed in float64. What is
+            not to be differentiated, such as labels, belongs into the function.
         tolerance: largest error allowed, relative to the largest derivative checked in that array.
         entries: arrays of up to so many entries are checked entry by entry, larger ones along 8 random
             directions.
@@ -81,39 +85,28 @@ def check_gradients(
         A `Report`; printed, it is a table with the worst place in each array.
 
     Raises:
-        GradientError: a gradient is wrong, or is NaN; the message is that table.
-        ValueError: the function does not keep float64, or gives another value each time.
+        GradientError: a gradient is wrong or not finite; the message is that table.
+        ValueError: an array is not of floats, or the function returns something else than one float64
+            array, or gives another value each time.
     """
     rng = np.random.default_rng(seed)
-    arrays = {name: np.array(array, np.float64) for name, array in arrays.items()}
-    output = np.asarray(function(**arrays))
-    if output.dtype != np.float64:
-        raise ValueError(f"check_gradients: the function turns float64 into {output.dtype}; it must keep it")
-    if not np.array_equal(output, function(**arrays), equal_nan=True):
-        raise ValueError("check_gradients: the function gives another value each time; seed its rng")
-    cotangent = rng.normal(size=output.shape)
-    noise = ROUNDING * np.linalg.norm(cotangent * output)  # of v . f(x + h e) - v . f(x - h e)
+    arrays = {name: _floats(name, array) for name, array in arrays.items()}
+    with np.errstate(all="ignore"):  # a step may leave the function's domain; that is judged below
+        output = function(**arrays)
+        if isinstance(output, tuple | list | dict) or np.asarray(output).dtype != np.float64:
+            kind = getattr(output, "dtype", type(output).__name__)
+            raise ValueError(f"check_gradients: the function must return one float64 array, not {kind}")
+        if not np.array_equal(output, function(**arrays), equal_nan=True):
+            raise ValueError("check_gradients: the function gives another value each time; seed its rng")
+        cotangent = rng.normal(size=np.shape(output))
+        rows = []
+        for name, array in arrays.items():
+            if array.size:
 
-    rows = []
-    for name, array in arrays.items():
-        if not array.size:
-            continue
+                def by_this(x, name=name):
+                    return function(**{**arrays, name: x})
 
-        def by_this(x, name=name):
-            return function(**{**arrays, name: x})
-
-        gradient = _gradient(by_this, array, cotangent)
-        if gradient.shape != array.shape:
-            raise GradientError(f"{name}: expected a gradient of shape {array.shape}, got {gradient.shape}")
-        step = STEP * (np.sqrt(np.mean(array**2)) or 1.0)
-        places, directions = _directions(array.shape, entries, rng)
-        measured = [
-            np.sum(cotangent * (by_this(array + step * e) - by_this(array - step * e))) / (2 * step)
-            for e in directions
-        ]
-        found = [np.sum(gradient * e) for e in directions]
-        allowed = noise / step, tolerance
-        rows.append(_row(name, array.shape, places, np.array(found), np.array(measured), *allowed))
+                rows.append(_check(by_this, name, array, cotangent, tolerance, entries, rng))
     report = Report(tuple(rows))
     if not report.passed:
         raise GradientError(f"autograd and central differences disagree:\n{report}")
@@ -133,19 +126,68 @@ def check_layer(layer, x, *, train: bool = True, seed: int = 0, **options) -> Re
 
     Returns and raises what `check_gradients` does.
     """
-    params, state = layer.init(np.random.default_rng(seed))
-    # Initial zeros and ones are special points (no bias, beta = 0): move off them.
     rng = np.random.default_rng(seed)
-    params = {name: array + 0.1 * rng.normal(size=array.shape) for name, array in params.items()}
+    params, state = layer.init(rng)
+    if "x" in params:
+        raise ValueError("check_layer: a parameter cannot be called 'x', which is the image")
+    # Initial zeros and ones are special points, at which a wrong gradient can hide: move off them.
+    params = {name: array + 0.1 * rng.normal(size=np.shape(array)) for name, array in params.items()}
     state = {name: np.array(array, np.float64) for name, array in state.items()}
-
     takes_rng = "rng" in inspect.signature(layer).parameters
 
     def function(x, **params):
         drawn = {"rng": np.random.default_rng(seed)} if takes_rng else {}
-        return layer(params, state, x, train=train, **drawn)[0]
+        returned = layer(params, state, x, train=train, **drawn)
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            raise ValueError(f"check_layer: a layer returns (y, state), this one a {type(returned).__name__}")
+        return returned[0]
 
     return check_gradients(function, {"x": x, **params}, seed=seed, **options)
+
+
+def _floats(name, array):
+    if np.asarray(array).dtype.kind != "f":
+        raise ValueError(f"check_gradients: {name} should hold floats, not {np.asarray(array).dtype}")
+    return np.array(array, np.float64)
+
+
+def _check(function, name, array, cotangent, tolerance, entries, rng) -> Row:
+    """The row of one array."""
+    gradient = _gradient(function, array, cotangent)
+    if gradient.shape != array.shape:
+        raise GradientError(f"{name}: expected a gradient of shape {array.shape}, got {gradient.shape}")
+    by_entry = array.size <= entries
+    if by_entry:
+        directions = np.eye(array.size).reshape(-1, *array.shape)  # (size, size) -> (size, *shape)
+        kind = "entries" if array.size > 1 else "entry"
+    else:
+        directions, kind = rng.normal(size=(8, *array.shape)), "directions"
+    lengths = [np.max(np.abs(array[e != 0])) or 1.0 for e in directions]
+    found = np.array([np.sum(gradient * e) for e in directions])
+    measured = np.array(
+        [_quotient(function, array, e, cotangent, STEP * s)[0] for e, s in zip(directions, lengths)]
+    )
+    scale = np.max(np.abs([found, measured]))  # NaN where one of them is, and then nothing is near enough
+    allowed = np.full(len(directions), tolerance * scale)
+    for i in np.flatnonzero(~(np.abs(found - measured) <= allowed)):
+        measured[i], doubt = _measure(function, array, directions[i], cotangent, lengths[i])
+        allowed[i] = doubt
+    scale = np.max(np.abs([found, measured]), where=np.isfinite([found, measured]), initial=0.0)
+    error = np.abs(found - measured)
+    error[~np.isfinite(error)] = np.inf
+    allowed = np.maximum(allowed, tolerance * scale)
+    worst = int(np.argmax(error - allowed))
+    index = str(tuple(map(int, np.unravel_index(worst, array.shape)))) if by_entry else f"direction {worst}"
+    return Row(
+        name,
+        array.shape,
+        f"{len(directions)} {kind}",
+        index,
+        float(found[worst]),
+        float(measured[worst]),
+        float(error[worst] / (scale or 1.0)),
+        bool(np.all(error <= allowed) and np.all(np.isfinite(error))),
+    )
 
 
 def _gradient(function, array, cotangent):
@@ -156,22 +198,21 @@ def _gradient(function, array, cotangent):
         return np.asarray(vjp(cotangent))
 
 
-def _directions(shape, entries, rng):
-    """What to call each direction, and the directions: all unit vectors of a small array, else 8 random."""
-    size = int(np.prod(shape))
-    if size <= entries:
-        places = [str(tuple(map(int, np.unravel_index(i, shape)))) for i in range(size)]
-        return places, np.eye(size).reshape(size, *shape)  # (size, size) -> (size, *shape)
-    return [f"direction {i}" for i in range(8)], rng.normal(size=(8, *shape))
+def _quotient(function, x, direction, cotangent, h):
+    """The difference quotient for one step h, and what rounding may have done to it."""
+    x_above, x_below = x + h * direction, x - h * direction
+    above, below = function(x_above), function(x_below)
+    step = np.sum((x_above - x_below) * direction) / np.sum(direction**2)  # 2 h, as x's own rounding left it
+    return np.sum(cotangent * (above - below)) / step, ROUNDING * np.linalg.norm(cotangent * above) / h
 
 
-def _row(name, shape, places, found, measured, noise, tolerance):
-    difference = np.abs(found - measured)
-    difference[np.isnan(difference)] = np.inf
-    worst = int(difference.argmax())
-    scale = np.nanmax(np.abs([found, measured]), initial=0.0)
-    passed = bool(difference[worst] <= tolerance * scale + noise)
-    kind = "directions" if places[0].startswith("direction") else "entries" if places[1:] else "entry"
-    error = float(difference[worst] / (scale or 1.0))
-    values = float(found[worst]), float(measured[worst])
-    return Row(name, shape, f"{len(places)} {kind}", places[worst], *values, error, passed)
+def _measure(function, x, direction, cotangent, length):
+    """The difference quotient that its neighbour in a ladder of steps confirms best, and its doubt."""
+    best = np.nan, 0.0
+    for unit in {length, 1.0}:
+        rungs = [_quotient(function, x, direction, cotangent, h * unit) for h in STEPS]
+        for (coarse, _), (fine, rounding) in zip(rungs, rungs[1:]):
+            doubt = abs(coarse - fine) + rounding
+            if np.isfinite(doubt) and (np.isnan(best[0]) or doubt < best[1]):
+                best = fine, doubt
+    return best

@@ -59,8 +59,12 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]
         scores: any shape, higher where the structure is thought to be.
         truth: the same shape, True (or not 0) where it is.
     """
+    if scores.shape != truth.shape:
+        raise ValueError(f"best_threshold: expected equal shapes, got {scores.shape} and {truth.shape}")
     order = np.argsort(scores, axis=None)[::-1]
     ordered, there = scores.ravel()[order], truth.ravel()[order].astype(bool)
+    if not there.any():
+        return float(ordered[0]), 1.0  # nothing is there: find nothing
     below = np.append(ordered[1:], np.nextafter(ordered[-1], -np.inf))  # a threshold that finds the first k
     true_positive, found = np.cumsum(there), np.arange(1, there.size + 1)
     dice = 2 * true_positive / (found + true_positive[-1])

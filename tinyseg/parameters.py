@@ -44,3 +44,4 @@ def _placed(piece, start, space):
 defvjp(_piece, lambda ans, vector, start, shape: lambda g: _placed(g, start, vspace(vector)))
 defvjp(_placed, lambda ans, piece, start, space: lambda g: _piece(g, start, piece.shape))
 defjvp(_piece, "same")
+defjvp(_placed, "same")

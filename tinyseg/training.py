@@ -74,7 +74,10 @@ def fit(
 
     Raises:
         Diverged: the loss or a parameter became infinite or NaN.
+        ValueError: there is nothing to train on or nothing held out.
     """
+    if not len(train) or not len(held_out):
+        raise ValueError(f"fit: expected images on both sides, got {len(train)} and {len(held_out)} held out")
     vector = flatten(params)
     memory = optimizer.init(vector)
     history, step, interrupted = [], 0, False
@@ -89,8 +92,9 @@ def fit(
                 step += 1
                 losses.append(loss)
                 if not (np.isfinite(loss) and np.isfinite(vector).all()):
+                    what = "a parameter became infinite" if np.isfinite(loss) else f"the loss became {loss}"
                     raise Diverged(
-                        f"step {step}: the loss became {loss}; the rate was {schedule(step - 1):g}. "
+                        f"step {step}: {what}; the rate was {schedule(step - 1):g}. "
                         "Try a tenth of that rate, or smaller initial weights."
                     )
                 on_step(step)
@@ -123,7 +127,13 @@ def predict(net, params: dict, state: dict, images: np.ndarray, *, batch: int = 
 
 
 def evaluate(net, params: dict, state: dict, data, *, batch: int = 8) -> tuple[float, Confusion, np.ndarray]:
-    """(loss, confusion at a threshold of 0.5, probabilities (N, 1, H, W)) on a `data.Dataset`."""
+    """(loss, confusion at a threshold of 0.5, probabilities (N, 1, H, W)) on a `data.Dataset`.
+
+    Raises:
+        ValueError: the network has more than two classes; one count cannot tell them apart.
+    """
+    if net.classes > 2:
+        raise ValueError(f"evaluate: expected a network of 2 classes, got {net.classes}")
     y = _outputs(net, params, state, data.images, batch)
     probabilities = net.probabilities(y)[:, -1:]
     return float(net.loss(y, data.masks)), confusion(probabilities > 0.5, data.masks), probabilities
