@@ -34,6 +34,13 @@ def number(kind, least, words):
 positive = number(int, 1, "a whole number of at least 1")
 
 
+def folder(text):
+    """A flag's type: a path, which an empty string is not."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder, got an empty name")
+    return Path(text)
+
+
 def dilations(text):
     """A flag's type: whole numbers with commas between them."""
     return tuple(positive(part) for part in text.split(","))
@@ -49,8 +56,8 @@ def flags(story: str, out: str) -> Parser:
         parser.add_argument(flag, default=default, metavar=metavar, help=text, **how)
 
     add("--data", None, "DIR", "your images: <subject>_<image>.tif with ..._mask.tif, or images/ and masks/; "
-        "without it, synthetic ultrasound", type=Path)  # fmt: skip
-    add("--out", Path(out), "DIR", "where the results go", type=Path)
+        "without it, synthetic ultrasound", type=folder)  # fmt: skip
+    add("--out", Path(out), "DIR", "where the results go", type=folder)
     add("--images", 200, "N", "synthetic images, of which a fifth is held out",
         type=number(int, 5, "a whole number of at least 5"))  # fmt: skip
     add("--size", 64, "N", "side of the square images in pixels", type=positive)

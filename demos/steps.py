@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from io import StringIO
@@ -23,6 +24,10 @@ from tinyseg.metrics import best_threshold, confusion
 from tinyseg.networks import DilatedFCN
 from tinyseg.training import Diverged, Epoch, Fitted, evaluate, fit, predict
 
+RESULTS = (
+    "log.txt", "history.csv", "metrics.json", "model.npz", "data.png", "masks.png", "overlays.png",
+    "probability.png", "curves.png", "steps.gif", "epochs.gif",
+)  # fmt: skip
 HELD_OUT = 0.2  # share of the images that the network never trains on
 
 
@@ -36,6 +41,9 @@ def guarded(main):
         except (InputError, Diverged) as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+        except MemoryError:
+            print("error: not enough memory; try a smaller --size, --maps or --images", file=sys.stderr)
+            raise SystemExit(2) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(130) from None
@@ -54,6 +62,8 @@ class Data:
 def load_data(args) -> Data:
     """Images from `--data`, or synthetic ones; a fifth of them, by whole subjects, is held out."""
     data = load_folder(args.data, args.size) if args.data else phantom(args.images, args.size, args.seed)
+    if not data.masks.any():
+        raise InputError(f"{args.data}: expected something to find, got {len(data)} masks that are all black")
     return Data(*data.split(HELD_OUT, np.random.default_rng(args.seed)))
 
 
@@ -67,6 +77,9 @@ class Run:
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
         self.print = print  # where lines go on the screen; a progress bar makes way for them
+        for name in RESULTS:  # of an earlier run in this folder: results of two runs do not mix
+            with suppress(OSError):
+                (folder / name).unlink()
         self.write("log.txt", "")  # learn now, not after the training, if it cannot be written
 
     @property
@@ -78,6 +91,10 @@ class Run:
         """Print a line (not if quiet) and keep it."""
         if not self.quiet:
             self.print(line)
+        self.log(line)
+
+    def log(self, line: str) -> None:
+        """Keep a line that is printed elsewhere."""
         self.lines.append(line)
         self.write("log.txt", "\n".join(self.lines) + "\n")
 
@@ -118,23 +135,28 @@ def train(run: Run, net: DilatedFCN, data: Data, args) -> Trained:
 
     run.say(repr(net))
     run.say(
-        f"{sum(p.size for p in params.values()):,} parameters; {len(data.train)} images to train on, "
-        f"{len(data.held_out)} held out, {args.size} x {args.size} pixels; seed {args.seed}"
+        f"{sum(p.size for p in params.values()):,} parameters; {args.size} x {args.size} pixels; "
+        f"{_count(data.train)} to train on, {_count(data.held_out)} held out; seed {args.seed}"
     )
-    fitted = fit(
-        net,
-        params,
-        state,
-        data.train,
-        data.held_out,
-        rng=rng,
-        augment=random_symmetry,
-        **training_fields(args, steps),
-        on_step=lambda step: bar.update(),
-        on_epoch=on_epoch,
-    )
-    bar.close()
-    run.print = print
+    try:
+        fitted = fit(
+            net,
+            params,
+            state,
+            data.train,
+            data.held_out,
+            rng=rng,
+            augment=random_symmetry,
+            **training_fields(args, steps),
+            on_step=lambda step: bar.update(),
+            on_epoch=on_epoch,
+        )
+    except Diverged as error:
+        run.log(f"error: {error}")
+        raise
+    finally:
+        bar.close()
+        run.print = print
     if fitted.interrupted:
         run.say(
             f"stopped by Ctrl-C after {fitted.steps} of {steps} steps; what was learnt until then is kept"
@@ -146,6 +168,11 @@ def train(run: Run, net: DilatedFCN, data: Data, args) -> Trained:
     rows.writerows(asdict(epoch).values() for epoch in fitted.history)
     run.write("history.csv", table.getvalue())
     return Trained(net, fitted, watched, tuple(frames))
+
+
+def _count(data: Dataset) -> str:
+    subjects = len(set(data.subjects))
+    return f"{len(data)} images of {subjects} subject{'s' if subjects > 1 else ''}"
 
 
 class _NoBar:

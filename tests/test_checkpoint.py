@@ -72,6 +72,8 @@ def about(**changes):
         ({"tinyseg": about(version=2)}, "of format version 2; this tinyseg reads version 1"),
         ({"tinyseg": about(network={"maps": -1})}, "cannot be built .maps"),
         ({"tinyseg": about(network={"colour": 1})}, "cannot be built"),
+        ({"tinyseg": about(network={"weight_std": "a"})}, "cannot be built .weight_std"),
+        ({"head1.norm.variance": np.full(12, -1, "f")}, "head1.norm.variance is negative"),
         ({"tinyseg": about(network=3)}, "cannot be built"),
     ],
 )
@@ -100,6 +102,22 @@ def test_files_that_are_no_model(saved, tmp_path):
     np.savez(saved, tinyseg=np.array({"a": 1}, dtype=object))
     with pytest.raises(InputError, match="not a whole .npz file"):
         load(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("output.bias", np.zeros(1), "output.bias should be float32"),
+        ("output.bias", np.full(1, np.nan, "f"), "output.bias holds a NaN"),
+        ("colour", np.zeros(1, "f"), "array 'colour' is not of this network"),
+    ],
+)
+def test_what_load_would_refuse_is_not_saved(name, array, words, tmp_path):
+    net = modified(maps=1)
+    params, state = net.init(np.random.default_rng(0))
+    with pytest.raises(ValueError, match=words):
+        save(tmp_path / "model.npz", net, {**params, name: array}, state)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_half_written(tmp_path):

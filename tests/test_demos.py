@@ -106,14 +106,42 @@ def test_real_images(kaggle, tmp_path, capsys):
         [*SMALL, "--data", str(kaggle), "--out", str(tmp_path / "run"), "--batch", "3"]
     )
     assert metrics["steps"] == 4  # two of three subjects, four images, in batches of 3 and 1
-    assert "4 images to train on, 2 held out" in capsys.readouterr().out
+    assert "4 images of 2 subjects to train on, 2 images of 1 subject held out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "flag", [["--optimizer", "descent"], ["--schedule", "constant"], ["--schedule", "cosine"]]
+    "flag",
+    [
+        ["--optimizer", "descent"],
+        ["--schedule", "constant"],
+        ["--schedule", "cosine"],
+        ["--rate", "0.002"],
+        ["--batch", "3"],
+        ["--seed", "1"],
+    ],
 )
-def test_other_ways_to_train(flag, tmp_path):
-    assert train_modified.main([*SMALL, *flag, "--out", str(tmp_path)])["steps"] == 8
+def test_other_ways_to_train_come_to_something_else(flag, tmp_path):
+    weights = []
+    for extra in ([], flag):
+        train_modified.main([*SMALL, *extra, "--out", str(tmp_path)])
+        weights.append(load(tmp_path / "model.npz")[1]["block1.conv.weight"])
+    assert not np.array_equal(*weights)
+
+
+def test_training_images_are_turned_and_flipped(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("steps.random_symmetry", lambda images, masks, rng: seen.append(1) or (images, masks))
+    train_modified.main([*SMALL, "--out", str(tmp_path)])
+    assert len(seen) == 8
+
+
+def test_best_threshold_is_the_training_images(tmp_path):
+    metrics = train_modified.main([*SMALL, "--images", "20", "--out", str(tmp_path)])
+    train, held_out = phantom(20, 16).split(0.2, np.random.default_rng(0))
+    net, params, state = load(tmp_path / "model.npz")
+    on_train = predict(net, params, state, train.images)
+    assert metrics["best_threshold"] == best_threshold(on_train, train.masks)[0]
+    assert metrics["max_probability"] == predict(net, params, state, held_out.images).max()
 
 
 def test_without_the_extras(tmp_path, monkeypatch, capsys):
@@ -130,7 +158,10 @@ def test_compare_tabulates_every_network(tmp_path, capsys):
     text = (tmp_path / "table.md").read_text()
     assert text in capsys.readouterr().out
     assert len(text.splitlines()) == 2 + 9 + 1
-    assert (tmp_path / "original-seed-1/model.npz").exists()
+    nets = {folder.name: load(folder / "model.npz")[0] for folder in tmp_path.glob("*-seed-1")}
+    assert len(nets) == 9 and len(set(nets.values())) == 9
+    assert nets["original-seed-1"].dilations == nets["modified-seed-1"].dilations == (1, 2)
+    assert nets["modified-every-dilation-1-seed-1"].dilations == (1, 1)
     assert imageio.imread(tmp_path / "compare.png").std() > 10
 
 
@@ -180,6 +211,8 @@ def refuse(capsys, *args):
         (["--conv", "fft"], "--conv"),
         (["--colour"], "--colour"),
         (["--data", "nowhere"], "nowhere"),
+        (["--data", ""], "--data: expected a folder"),
+        (["--size", "10000000"], "not enough memory"),
     ],
 )
 def test_nonsense_flags(args, words, tmp_path, capsys):
@@ -204,6 +237,21 @@ def test_bad_folders(kaggle, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_masks_in_which_there_is_nothing(kaggle, tmp_path, capsys):
+    for path in kaggle.glob("*_mask.tif"):
+        imageio.imwrite(path, np.zeros((20, 20), np.uint8))
+    said = refuse(capsys, "--out", tmp_path / "run", "--data", kaggle)
+    assert "something to find, got 6 masks that are all black" in said
+
+
+def test_results_of_two_runs_do_not_mix(tmp_path, capsys):
+    train_modified.main([*SMALL, "--out", str(tmp_path)])
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        train_modified.main([*SMALL, "--optimizer", "descent", "--rate", "1e30", "--out", str(tmp_path)])
+    assert files(tmp_path) == {"log.txt", "notes.txt"}
+
+
 def test_one_subject_cannot_be_split(kaggle, tmp_path, capsys):
     for path in kaggle.glob("[23]_*"):
         path.unlink()
@@ -225,6 +273,7 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
     assert caught.value.code == 1
     assert "Try a tenth of that rate" in capsys.readouterr().err
     assert files(tmp_path / "run") == {"log.txt"}
+    assert "Try a tenth of that rate" in (tmp_path / "run/log.txt").read_text()
 
 
 def test_ctrl_c_keeps_what_was_trained(tmp_path):

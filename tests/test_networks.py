@@ -146,9 +146,16 @@ def test_summary_and_repr_show_the_architecture():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"maps": 0}, "maps: expected whole numbers"),
-        ({"dilations": (1, 0)}, "dilations: .* got"),
+        ({"maps": 0}, "maps: expected a whole number of at least 1, got 0"),
+        ({"maps": True}, "maps"),
+        ({"dilations": (1, 0)}, "dilations: .* got 0"),
         ({"dilations": ()}, "dilations"),
+        ({"dilations": 3}, "dilations: expected a tuple"),
+        ({"eps": -1.0}, "eps"),
+        ({"eps": "x"}, "eps"),
+        ({"weight_std": -1}, "weight_std"),
+        ({"running": "x"}, "running"),
+        ({"dropout": "a"}, "dropout"),
         ({"widths": (2.5,)}, "widths"),
         ({"norm": "layer"}, "norm: expected one of"),
         ({"head": "tanh"}, "head"),
@@ -161,6 +168,33 @@ def test_summary_and_repr_show_the_architecture():
 def test_fields_that_make_no_sense(changes, words):
     with pytest.raises(ValueError, match=words):
         DilatedFCN(**changes)
+
+
+def test_fields_become_plain_values():
+    net = DilatedFCN(maps=np.int64(4), dilations=[1, np.int32(2)], eps=np.float64(1e-3))
+    assert net == DilatedFCN(maps=4, dilations=(1, 2), eps=1e-3)
+    assert hash(net) == hash(DilatedFCN(maps=4, dilations=(1, 2), eps=1e-3))
+    assert type(net.maps) is int and type(net.eps) is float
+
+
+def test_the_three_published_forms():
+    """By the facts that are published; what is our choice is not asserted here."""
+    first, second, paper = original(), modified(), lungnet()
+    assert {net.dilations for net in (first, second, paper)} == {(1, 1, 2, 3, 5, 8, 13, 21, 34, 55)}
+    assert (first.maps, first.norm, first.residual, first.head) == (3, "batch", False, "softmax")
+    assert (second.maps, second.norm, second.residual, second.head) == (3, "batch", True, "linear")
+    assert (paper.maps, paper.norm, paper.residual, paper.head) == (32, "instance", False, "softmax")
+    assert (first.dropout, second.dropout, paper.dropout) == (0.5, 0.0, 0.5)
+    assert paper.widths == (128, 32) and paper.eps == 1e-3
+
+
+@pytest.mark.parametrize(("net", "std"), [(modified(maps=40), 0.05), (lungnet(), None)])
+def test_every_layer_is_initialised_as_the_field_says(net, std):
+    params, _ = net.init(np.random.default_rng(0))
+    for name, array in params.items():
+        if name.endswith("weight") and array.size > 50:
+            expected = std or np.sqrt(2 / array[0].size)
+            np.testing.assert_allclose(array.std(), expected, rtol=6 / np.sqrt(array.size), err_msg=name)
 
 
 def test_errors_name_the_layer():

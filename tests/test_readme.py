@@ -25,8 +25,9 @@ def test_examples_print_what_the_readme_says(capsys):
     printed = capsys.readouterr().out.splitlines()
     (said,) = [text.splitlines() for language, text in BLOCKS if language == "text"]
     assert len(printed) == len(said) == 5
-    for line, promised in zip(printed, said):  # all but the last column, the rounding error
-        assert line.split()[:-1] == promised.split()[:-1] or line == promised
+    assert printed[0] == said[0] and printed[1].split() == said[1].split()
+    for line, promised in zip(printed[2:], said[2:]):  # which place is worst is a matter of rounding
+        assert re.split(r"\s{2,}", line)[:3] == re.split(r"\s{2,}", promised)[:3]
 
 
 def test_links_lead_somewhere():

@@ -80,6 +80,54 @@ def test_arguments_stay_as_they_are_and_dtypes_too():
         )
 
 
+def test_each_epoch_shows_every_image_once_in_an_order_of_its_own():
+    seen = []
+
+    def augment(images, masks, rng):
+        seen.extend(images.mean(axis=(1, 2, 3)).tolist())
+        return images, masks
+
+    run(epochs=2, augment=augment)
+    first, second = seen[:12], seen[12:]
+    assert sorted(first) == sorted(second) == sorted(TRAIN.images.mean(axis=(1, 2, 3)).tolist())
+    assert first != second != sorted(second)
+
+
+def test_the_schedule_is_asked_for_steps_from_0():
+    asked = []
+    run(epochs=1, schedule=lambda step: asked.append(step) or 1e-3)
+    assert asked == list(range(6))
+
+
+def test_dropout_draws_anew_each_step():
+    net = original(dilations=(1,), dropout=0.5)
+    kept = []
+
+    class Recording:
+        def __getattr__(self, name):
+            return getattr(net, name)
+
+        def __call__(self, params, state, x, *, train=False, rng=None):
+            if train:
+                kept.append(np.random.default_rng(rng.bit_generator.random_raw()).random())
+            return net(params, state, x, train=train, rng=rng)
+
+    run(net=Recording(), epochs=1)
+    assert len(set(kept)) == 6
+
+
+def test_nothing_to_train_on_or_nothing_held_out():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="got 12 and 0 held out"):
+        fit(NET, *NET.init(rng), TRAIN, HELD_OUT.take([]), epochs=1, rng=rng)
+
+
+def test_evaluate_is_of_two_classes():
+    net = original(classes=3)
+    with pytest.raises(ValueError, match="2 classes, got 3"):
+        evaluate(net, *net.init(np.random.default_rng(0)), HELD_OUT)
+
+
 def test_steps_and_callbacks():
     steps, epochs = [], []
     fitted = run(batch=5, epochs=3, on_step=steps.append, on_epoch=lambda e, p, s: epochs.append(e))

@@ -22,7 +22,10 @@ def save(path: str | Path, net: DilatedFCN, params: dict, state: dict) -> None:
 
     Raises:
         InputError: the place cannot be written to.
+        ValueError: the arrays are not the network's float32 arrays; the message names one.
     """
+    if flaw := _flaw(net, params | state):
+        raise ValueError(f"save: {flaw}")
     about = json.dumps({"version": VERSION, "network": asdict(net)})
     content = BytesIO()
     np.savez(content, **{ABOUT: np.array(about)}, **params, **state)
@@ -53,21 +56,28 @@ def load(path: str | Path) -> tuple[DilatedFCN, dict, dict]:
     if version != VERSION:
         raise InputError(f"{path}: of format version {version}; this tinyseg reads version {VERSION}")
     try:
-        net = DilatedFCN(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-    except (TypeError, ValueError, AttributeError) as error:
+        net = DilatedFCN(**fields)
+        flaw = _flaw(net, arrays)
+    except (TypeError, ValueError, MemoryError) as error:
         raise InputError(f"{path}: its network cannot be built ({error})") from None
+    if flaw:
+        raise InputError(f"{path}: {flaw}")
+    params, state = net.init(np.random.default_rng(0))
+    return net, {name: arrays[name] for name in params}, {name: arrays[name] for name in state}
+
+
+def _flaw(net: DilatedFCN, arrays: dict) -> str | None:
+    """What keeps these arrays from being the network's, in words; None if nothing does."""
     params, state = net.init(np.random.default_rng(0))
     expected = params | state
-    if unknown := arrays.keys() ^ expected.keys():
-        name = sorted(unknown)[0]
-        flaw = "not of this network" if name in arrays else "missing"
-        raise InputError(f"{path}: array {name!r} is {flaw}")
+    for name in sorted(arrays.keys() ^ expected.keys()):
+        return f"array {name!r} is {'not of this network' if name in arrays else 'missing'}"
     for name, array in arrays.items():
-        if array.shape != expected[name].shape or array.dtype != expected[name].dtype:
-            want = expected[name]
-            raise InputError(
-                f"{path}: {name} should be {want.dtype} {want.shape}, is {array.dtype} {array.shape}"
-            )
+        want = expected[name]
+        if array.shape != want.shape or array.dtype != want.dtype:
+            return f"{name} should be {want.dtype} {want.shape}, is {array.dtype} {array.shape}"
         if not np.isfinite(array).all():
-            raise InputError(f"{path}: {name} holds a NaN or an infinity")
-    return net, {name: arrays[name] for name in params}, {name: arrays[name] for name in state}
+            return f"{name} holds a NaN or an infinity"
+        if name.endswith("variance") and (array < 0).any():
+            return f"{name} is negative"
+    return None

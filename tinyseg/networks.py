@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral, Real
 
 import autograd.numpy as np
 
@@ -45,22 +46,27 @@ class DilatedFCN:
     conv: str = "gemm"  # how `ops.conv2d` computes: "gemm" or "scipy"
 
     def __post_init__(self):
-        whole = {"channels": (self.channels,), "classes": (self.classes,), "maps": (self.maps,)}
-        whole |= {"dilations": self.dilations, "widths": self.widths}
-        for name, numbers in whole.items():
-            if not all(isinstance(n, int) and n >= 1 for n in numbers) or not numbers:
-                raise ValueError(f"{name}: expected whole numbers of at least 1, got {getattr(self, name)!r}")
-        for name, choices in {
-            "norm": ("batch", "instance"),
-            "head": ("softmax", "linear"),
-            "conv": ("gemm", "scipy"),
-        }.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: expected 0 <= rate < 1 (the share dropped), got {self.dropout!r}")
+        for name in ("channels", "classes", "maps"):
+            self._set(name, _whole(name, getattr(self, name)))
+        for name in ("dilations", "widths"):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, tuple | list) or not numbers:
+                raise ValueError(f"{name}: expected a tuple of whole numbers, got {numbers!r}")
+            self._set(name, tuple(_whole(name, number) for number in numbers))
+        choices = {"norm": ("batch", "instance"), "head": ("softmax", "linear"), "conv": ("gemm", "scipy")}
+        choices |= {"running": (True, False), "residual": (True, False)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        self._set("dropout", _number("dropout (the share dropped)", self.dropout, 0, 1))
+        self._set("eps", _number("eps", self.eps, 0, 1))
+        if self.weight_std is not None:
+            self._set("weight_std", _number("weight_std", self.weight_std, 0, np.inf))
         if self.classes < 2 or (self.head == "linear" and self.classes != 2):
             raise ValueError(f"classes: expected 2 (more with a softmax head), got {self.classes}")
+
+    def _set(self, name, value):
+        object.__setattr__(self, name, value)  # the one moment at which a frozen dataclass may change
 
     @cached_property
     def layers(self) -> dict[str, InputBlock | Block | Conv2d]:
@@ -178,6 +184,18 @@ class DilatedFCN:
             lines.append(text)
         lines.append(self.head)
         return "DilatedFCN(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _whole(name, value) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+def _number(name, value, low, high) -> float:
+    if not isinstance(value, Real) or not low <= value < high:
+        raise ValueError(f"{name}: expected a number from {low} to below {high}, got {value!r}")
+    return float(value)
 
 
 # Where the article and the paper do not say (widths of the 1x1 blocks of the article's networks, their

@@ -103,15 +103,25 @@ def test_images_and_masks_in_folders_of_their_own_in_any_mixture_of_formats(tmp_
     assert data.masks.mean((1, 2, 3)).tolist() == [0, 0, 1]
 
 
-def test_only_digits_underscore_digits_name_a_subject(tmp_path):
-    names = ("1_2", "01_2", "1_2_3", "1_x", "a_1", "scan")
+def test_the_subject_stands_before_the_last_underscore(tmp_path):
+    names = {"1_2": "1", "01_2": "01", "1_2_3": "1_2", "PA_1": "PA", "PA_x": "PA", "scan": "scan"}
     for name in names:
         save_pair(tmp_path, name)
     data = load_folder(tmp_path, 2)
-    assert dict(zip(data.names, data.subjects, strict=True)) == {n: n for n in names} | {
-        "1_2": "1",
-        "01_2": "01",
-    }
+    assert dict(zip(data.names, data.subjects, strict=True)) == names
+
+
+@pytest.mark.parametrize("kaggle", [True, False])
+def test_what_stands_before_every_name_is_a_patient_in_kaggles_layout_alone(tmp_path, kaggle):
+    for name in ("img_1", "img_2"):
+        save_pair(tmp_path, name)
+    if not kaggle:
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir()
+        for file in list(tmp_path.glob("img*")):
+            kind = "masks" if "_mask" in file.name else "images"
+            file.rename(tmp_path / kind / file.name.replace("_mask", ""))
+    assert load_folder(tmp_path, 2).subjects == (("img", "img") if kaggle else ("img_1", "img_2"))
 
 
 def test_clutter_is_passed_over(tmp_path):

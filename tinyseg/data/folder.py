@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -31,8 +32,9 @@ def load_folder(path: str | Path, size: int) -> Dataset:
     - Kaggle's: `<subject>_<image>.tif` beside `<subject>_<image>_mask.tif`;
     - folders `images/` and `masks/` below `path`, with equal names up to the suffix.
 
-    A name of the form `<digits>_<digits>` belongs to the subject before the underscore; any other image
-    is a subject of its own. Names sort naturally, 2 before 10.
+    What stands before a name's last underscore is its subject; an image without one is a subject by itself.
+    So are all images in `images/` if they share one such beginning (img_1, img_2: a collection, not a
+    patient). Names sort naturally, 2 before 10.
 
     Images come out as (N, 1, size, size) float32 in [0, 1]. 8-bit files are divided by 255. 16-bit files
     often hold 10 or 12 bits, so all of a folder are divided by 2**bits - 1, with as many bits (8 at least)
@@ -45,6 +47,7 @@ def load_folder(path: str | Path, size: int) -> Dataset:
     if size < 1:
         raise InputError(f"{path}: expected a size of at least 1 pixel, got {size}")
     pairs = find_pairs(Path(path))
+    kaggle = not (Path(path) / "images").is_dir()
     images = np.empty((len(pairs), 1, size, size), np.float32)
     masks = np.empty_like(images)
     depths, brightest = [], 0
@@ -60,7 +63,7 @@ def load_folder(path: str | Path, size: int) -> Dataset:
             brightest = max(brightest, int(image.max()))
     bits = {"bool": 1, "uint8": 8, "uint16": max(8, brightest.bit_length())}
     images /= np.array([2 ** bits[depth] - 1 for depth in depths], np.float32)[:, None, None, None]
-    return Dataset(images, masks, tuple(pairs), tuple(subject(name) for name in pairs))
+    return Dataset(images, masks, tuple(pairs), subjects(pairs, kaggle=kaggle))
 
 
 def find_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -107,10 +110,11 @@ def natural(name: str) -> tuple:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def subject(name: str) -> str:
-    """Whom an image was taken from: `12` for `12_3`, otherwise nobody else but the image itself."""
-    match = re.fullmatch(r"(\d+)_\d+", name)
-    return match[1] if match else name
+def subjects(names: Iterable[str], *, kaggle: bool) -> tuple[str, ...]:
+    """Whom each image was taken from: `12` for `12_3`; an image without an underscore is by itself."""
+    names = tuple(names)
+    before = tuple(name.rpartition("_")[0] or name for name in names)
+    return before if kaggle or len(set(before)) > 1 else names
 
 
 def read_pixels(file: Path) -> np.ndarray:
