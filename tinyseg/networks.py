@@ -117,7 +117,7 @@ class DilatedFCN:
             raise ValueError(f"input: expected images (N, {self.channels}, H, W), got {x.shape}")
         new_state, features = {}, []
         for name, layer in self.layers.items():
-            if name == "head1":
+            if name == "head1":  # where the maps of all blocks meet
                 x = concatenate(features)
                 x = dropout(x, self.dropout, rng) if train and self.dropout else x
             try:
