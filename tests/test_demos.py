@@ -43,8 +43,8 @@ def kaggle(tmp_path):
     folder.mkdir()
     data = phantom(6, 20)
     for i, (image, mask) in enumerate(zip(data.images[:, 0], data.masks[:, 0])):
-        imageio.imwrite(folder / f"{i // 2 + 1}_{i}.tif", (255 * image).astype(np.uint8))
-        imageio.imwrite(folder / f"{i // 2 + 1}_{i}_mask.tif", (255 * mask).astype(np.uint8))
+        imageio.imwrite(folder / f"{i // 2 + 1}_{i}.tif", (255 * image).astype(np.uint8), plugin="pillow")
+        imageio.imwrite(folder / f"{i // 2 + 1}_{i}_mask.tif", (255 * mask).astype(np.uint8), plugin="pillow")
     return folder
 
 
@@ -230,7 +230,7 @@ def test_bad_folders(kaggle, tmp_path, capsys):
     (kaggle / "1_0.tif").write_bytes(whole)
     (kaggle / "2_3_mask.tif").unlink()
     assert "2_3.tif: expected its mask" in refuse(capsys, *out, "--data", kaggle)
-    imageio.imwrite(kaggle / "2_3_mask.tif", np.zeros((7, 9), np.uint8))
+    imageio.imwrite(kaggle / "2_3_mask.tif", np.zeros((7, 9), np.uint8), plugin="pillow")
     assert "2_3_mask.tif: expected the size" in refuse(capsys, *out, "--data", kaggle)
     (kaggle / "2_3_mask.tif").rename(kaggle / "2_3_mask.doc")
     assert "2_3_mask.doc" in refuse(capsys, *out, "--data", kaggle)
@@ -239,7 +239,7 @@ def test_bad_folders(kaggle, tmp_path, capsys):
 
 def test_masks_in_which_there_is_nothing(kaggle, tmp_path, capsys):
     for path in kaggle.glob("*_mask.tif"):
-        imageio.imwrite(path, np.zeros((20, 20), np.uint8))
+        imageio.imwrite(path, np.zeros((20, 20), np.uint8), plugin="pillow")
     said = refuse(capsys, "--out", tmp_path / "run", "--data", kaggle)
     assert "something to find, got 6 masks that are all black" in said
 
