@@ -61,7 +61,7 @@ def main(argv=None):
             p = predict(net, trained.fitted.params, trained.fitted.state, shown.images)[:, 0]
             columns.append([pictures.grey(plane > 0.5) for plane in p])
             if name == "original":  # what lies behind it, brightened
-                columns.append([pictures.grey(plane) for plane in p / p.max()])
+                columns.append([pictures.grey(pictures.stretched(plane, p)) for plane in p])
         if seed == seeds[0]:
             sheet = pictures.grid([list(row) for row in zip(*columns[:6])], width=128)
             pictures.write_png(args.out / "compare.png", sheet)

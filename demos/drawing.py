@@ -24,7 +24,7 @@ def draw(run: Run, trained: Trained, data: Data, metrics: dict) -> None:
             "prediction": grey(probability > 0.5),
             "true overlay": overlay(image, mask, pictures.TRUTH),
             "predicted overlay": overlay(image, probability > 0.5, pictures.PREDICTION),
-            "probability": grey(probability / p.max() if p.max() > 0 else probability),
+            "probability": grey(pictures.stretched(probability, p)),
             "best threshold": grey(probability > metrics["best_threshold"]),
         }
         for image, mask, probability in zip(shown.images[:, 0], shown.masks[:, 0], p[:, 0])
@@ -83,7 +83,7 @@ def curves(run: Run, history) -> None:
     for axes in (left, right):
         axes.set_xlabel("step")
         axes.legend()
-    right.set_ylim(0, 1)
+    right.set_ylim(-0.03, 1.03)  # a Dice of 0 is to be seen
     content = BytesIO()
     figure.savefig(content, format="png", dpi=120)
     run.write("curves.png", content.getvalue())

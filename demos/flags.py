@@ -48,7 +48,9 @@ def dilations(text):
 
 def flags(story: str, out: str) -> Parser:
     """A parser of the shared flags; `story` is what --help begins with, `out` the default folder."""
-    parser = Parser(description=story, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        description=story, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
 
     def add(flag, default, metavar, text, **how):
         shown = {None: "", Path(out): f" (default {out})", FIBONACCI: " (default: the Fibonacci numbers)"}
@@ -57,10 +59,16 @@ def flags(story: str, out: str) -> Parser:
 
     add("--data", None, "DIR", "your images: <subject>_<image>.tif with ..._mask.tif, or images/ and masks/; "
         "without it, synthetic ultrasound", type=folder)  # fmt: skip
-    add("--out", Path(out), "DIR", "where the results go", type=folder)
+    add("--out", Path(out), "DIR", "where the results go, in place of an earlier run's", type=folder)
     add("--images", 200, "N", "synthetic images, of which a fifth is held out",
         type=number(int, 5, "a whole number of at least 5"))  # fmt: skip
-    add("--size", 64, "N", "side of the square images in pixels", type=positive)
+    add(
+        "--size",
+        64,
+        "N",
+        "side in pixels; your images are cut to their centre square and resized",
+        type=positive,
+    )
     add("--seed", 0, "N", "of images, weights and order; the same seed gives the same run",
         type=number(int, 0, "a whole number of at least 0"))  # fmt: skip
     add("--epochs", 25, "N", "passes over the images", type=positive)

@@ -220,7 +220,7 @@ def judge(run: Run, trained: Trained, data: Data, args) -> dict:
             "What lies behind it is in probability.png."
         )
     run.say(
-        f"at a threshold of {threshold:.3f}, the best on the training images: "
+        f"at a threshold of {threshold + 0:.3f}, the best on the training images: "
         f"Dice {metrics['best_threshold_dice']:.3f}"
     )
     run.say(

@@ -1,6 +1,6 @@
 """Train the article's modified network: it learns to outline the nerve within a minute.
 
-A residual connection around every layer, no dropout, and the last layer straight into a mean squared
+A residual connection around every 3x3 layer, no dropout, and the last layer straight into a mean squared
 error. The images are synthetic ultrasound in which the nerve is the one honeycomb beside the artery;
 --data DIR trains on yours.
 """

@@ -56,9 +56,10 @@ def test_right_gradients_pass():
     ],
 )
 @pytest.mark.parametrize("entries", [64, 1], ids=["by entries", "along directions"])
-def test_wrong_gradients_are_caught(op, entries):
+@pytest.mark.parametrize("wrap", [True, False], ids=["in a function", "a bare primitive"])
+def test_wrong_gradients_are_caught(op, entries, wrap):
     with pytest.raises(GradientError, match="WRONG"):
-        check_gradients(lambda x: op(x), {"x": X}, entries=entries)
+        check_gradients((lambda x: op(x)) if wrap else op, {"x": X}, entries=entries)
 
 
 def test_the_error_names_array_index_and_both_values():
@@ -112,6 +113,7 @@ def test_what_cannot_be_checked():
     [
         (lambda x: (x, x), {"x": X}, "one float64 array, not tuple"),
         (lambda x: x * 1.0, {"x": numpy.arange(3)}, "x should hold floats, not int64"),
+        (lambda x: x * 1.0, [X], "expected arrays by name"),
     ],
 )
 def test_what_it_cannot_take_is_named(function, arrays, words):

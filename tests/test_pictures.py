@@ -15,6 +15,11 @@ def test_grey_clips_and_rounds():
     np.testing.assert_array_equal(picture, [[[0] * 3, [0] * 3], [[128] * 3, [255] * 3]])
 
 
+def test_stretched_spans_the_whole():
+    np.testing.assert_allclose(pictures.stretched(IMAGE[:4], 0.2 + 0.1 * IMAGE), (IMAGE[:4] - 0.2) / 0.1)
+    np.testing.assert_array_equal(pictures.stretched(IMAGE, np.full(3, 0.5)), np.zeros((8, 8)))
+
+
 def test_overlay_tints_inside_draws_the_edge_and_leaves_the_rest():
     picture = pictures.overlay(IMAGE, MASK, pictures.TRUTH)
     np.testing.assert_array_equal(picture[MASK == 0], pictures.grey(IMAGE)[MASK == 0])

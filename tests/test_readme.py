@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
+
 import tinyseg
 
 ROOT = Path(__file__).parent.parent
@@ -17,11 +19,16 @@ def test_two_commands():
     assert len(commands.splitlines()) == 2
 
 
-def test_examples_print_what_the_readme_says(capsys):
+def test_examples_print_what_the_readme_says(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/modified").mkdir(parents=True)
+    net = tinyseg.modified()
+    tinyseg.save("runs/modified/model.npz", net, *net.init(np.random.default_rng(0)))
     names = {}
     for language, code in BLOCKS:
         if language == "python":
             exec(code, names)
+    assert names["masks"].shape == (4, 1, 64, 64)
     printed = capsys.readouterr().out.splitlines()
     (said,) = [text.splitlines() for language, text in BLOCKS if language == "text"]
     assert len(printed) == len(said) == 5

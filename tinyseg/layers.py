@@ -124,7 +124,7 @@ class Block:
 
 @dataclass(frozen=True)
 class InputBlock:
-    """What the paper puts before its first convolution: x + norm(x), so that any brightness will do."""
+    """What the paper puts before its first convolution: x + norm(x)."""
 
     norm: BatchNorm | InstanceNorm
 

@@ -23,8 +23,8 @@ class Confusion:
     @property
     def dice(self) -> float:
         """2 TP / (2 TP + FP + FN); 1 where nothing was there and nothing was found."""
-        found_and_there = 2 * self.true_positive + self.false_positive + self.false_negative
-        return 2 * self.true_positive / found_and_there if found_and_there else 1.0
+        both_areas = 2 * self.true_positive + self.false_positive + self.false_negative
+        return 2 * self.true_positive / both_areas if both_areas else 1.0
 
     @property
     def iou(self) -> float:

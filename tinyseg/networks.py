@@ -5,8 +5,8 @@
     image -> x + norm(x) -> ten 3x3 blocks, dilations 1 1 2 3 5 8 ... -> concatenate -> dropout
           -> two 1x1 blocks -> 1x1 convolution
 
-No pooling and no stride: the picture keeps its size while dilation doubles what a pixel sees, up to
-287 x 287 pixels. Dilations that are Fibonacci numbers leave no hole in that window.
+No pooling and no stride: the picture keeps its size, while each block's dilation widens what a pixel sees,
+to 287 x 287 pixels in the end. Dilations that are Fibonacci numbers leave no hole in that window.
 """
 
 from __future__ import annotations
@@ -208,7 +208,10 @@ def original(**changes) -> DilatedFCN:
 
 
 def modified(**changes) -> DilatedFCN:
-    """The network as the article changed it: residuals everywhere, no dropout, mean squared error."""
+    """The network as the article changed it: residual connections, no dropout, mean squared error.
+
+    The article has a residual connection around every layer; here around the 3x3 blocks, whose channels fit.
+    """
     return replace(DilatedFCN(residual=True, head="linear", weight_std=0.05), **changes)
 
 

@@ -20,6 +20,12 @@ def grey(image: np.ndarray) -> np.ndarray:
     return np.repeat(level[..., None], 3, axis=-1)  # (H, W) -> (H, W, 3)
 
 
+def stretched(image: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The image with its values spread so that the lowest of `whole` becomes 0 and the highest 1."""
+    low, high = whole.min(), whole.max()
+    return (image - low) / (high - low) if high > low else np.zeros_like(image)
+
+
 def overlay(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     """The image (H, W) in grey, with the mask (H, W; not 0 is in) tinted and its edge drawn in a colour."""
     picture = grey(image).astype(np.float64)

@@ -64,7 +64,7 @@ def fit(
         epochs: passes over the training images.
         rng: of order, augmentation and dropout.
         batch: images per step; the last of an epoch may be smaller.
-        optimizer, schedule: of `optim`; the schedule maps a step's number to its rate.
+        optimizer, schedule: of `optim`; the schedule maps the number of steps made so far to a rate.
         augment: changes each minibatch's images and masks, such as `data.random_symmetry`; by default not.
         on_step: called with the number of each step made.
         on_epoch: called with each `Epoch` and the parameters and state at its end.
@@ -88,7 +88,8 @@ def fit(
             for chosen in (order[i : i + batch] for i in range(0, len(order), batch)):
                 images, masks = augment(train.images[chosen], train.masks[chosen], rng)
                 loss, gradient, state = _loss_and_gradient(net, vector, params, state, images, masks, rng)
-                vector, memory = optimizer.step(vector, gradient, memory, schedule(step))
+                with np.errstate(all="ignore"):  # an overflow is reported once, below
+                    vector, memory = optimizer.step(vector, gradient, memory, schedule(step))
                 step += 1
                 losses.append(loss)
                 if not (np.isfinite(loss) and np.isfinite(vector).all()):

@@ -17,9 +17,9 @@ one of them is a function of the other two alone, and no more than a rearrangeme
     weight(x, y) = dT/dw      what autodiff needs to go back to the weights
 
 Here is the proof that each one's derivatives are the other two. Take output(x, w) and a cotangent y:
-<y, output(x, w)> is T(x, w, y), whose gradient by x is input(y, w) and by w is weight(x, y). Name the
-arguments round and the same line proves the other two functions. Nothing else is ever needed, however
-often one differentiates.
+<y, output(x, w)> is T(x, w, y), whose gradient by x is input(y, w) and by w is weight(x, y). The same holds
+for input and for weight, since T does not care which of its arguments is called the output. Nothing
+else is ever needed, however often one differentiates.
 """
 
 from __future__ import annotations
@@ -145,9 +145,10 @@ def _gemm_output(x, weight, dilation):
     n, c, h, w = x.shape
     weight = _within(weight, dilation, h, w)
     o, _, kh, kw = weight.shape
-    columns = _moved(x, _offsets(kw, dilation), axis=-1).reshape(n, kw * c, h * w)  # (N, kw, C, H, W) ->
-    matrix = weight.transpose(2, 0, 3, 1).reshape(kh * o, kw * c)  # (O, C, kh, kw) -> (kh, O, kw, C) ->
-    rows = (matrix @ columns).reshape(n, kh, o, h, w)  # (N, kh*O, H*W) ->
+    columns = _moved(x, _offsets(kw, dilation), axis=-1)
+    columns = columns.reshape(n, kw * c, h * w)  # (N, kw, C, H, W) -> (N, kw*C, H*W)
+    matrix = weight.transpose(2, 0, 3, 1).reshape(kh * o, kw * c)  # (O, C, kh, kw) -> (kh*O, kw*C)
+    rows = (matrix @ columns).reshape(n, kh, o, h, w)  # (N, kh*O, H*W) -> (N, kh, O, H, W)
     y = rows[:, kh // 2]
     if kh > 1:
         y = y.copy()  # lets go of the rows, and the middle row needs no move
@@ -164,9 +165,12 @@ def _gemm_weight(x, y, kernel, dilation):
     gradient = np.zeros((o, c, *kernel), x.dtype)
     inside = _within(gradient, dilation, h, w)
     kh, kw = inside.shape[2:]
-    rows = _moved(x, _offsets(kh, dilation), axis=-2).reshape(n, kh * c, h * w)  # (N, kh, C, H, W) ->
-    columns = _moved(y, _offsets(kw, -dilation), axis=-1).reshape(n, kw * o, h * w)  # (N, kw, O, H, W) ->
-    product = (columns @ rows.swapaxes(1, 2)).sum(axis=0).reshape(kw, o, kh, c)  # (N, kw*O, kh*C) ->
+    rows = _moved(x, _offsets(kh, dilation), axis=-2)
+    rows = rows.reshape(n, kh * c, h * w)  # (N, kh, C, H, W) -> (N, kh*C, H*W)
+    columns = _moved(y, _offsets(kw, -dilation), axis=-1)
+    columns = columns.reshape(n, kw * o, h * w)  # (N, kw, O, H, W) -> (N, kw*O, H*W)
+    product = (columns @ rows.swapaxes(1, 2)).sum(axis=0)
+    product = product.reshape(kw, o, kh, c)  # (kw*O, kh*C) -> (kw, O, kh, C)
     inside[...] = product.transpose(1, 3, 2, 0)  # (kw, O, kh, C) -> (O, C, kh, kw)
     return gradient
 

@@ -128,7 +128,10 @@ def _normalize_jvp(dx, ans, x, gamma, beta, mean, variance, **how):
 
 
 def _xhat(x, mean, variance, *, axes, eps):
-    """xhat and r. The moments came as constants; differentiating once more needs them as functions of x."""
+    """xhat and r. The forward pass measured the moments, so they come as constants and need no second look.
+
+    The closed form above knows how they depend on x. To differentiate it once more, autograd has to know too.
+    """
     if isbox(x):
         mean, variance = moments(x, axes)
     r = (variance + eps) ** -0.5
