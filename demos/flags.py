@@ -48,9 +48,8 @@ def dilations(text):
 
 def flags(story: str, out: str) -> Parser:
     """A parser of the shared flags; `story` is what --help begins with, `out` the default folder."""
-    parser = Parser(
-        description=story, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=story, formatter_class=raw, allow_abbrev=False)
 
     def add(flag, default, metavar, text, **how):
         shown = {None: "", Path(out): f" (default {out})", FIBONACCI: " (default: the Fibonacci numbers)"}
@@ -63,11 +62,7 @@ def flags(story: str, out: str) -> Parser:
     add("--images", 200, "N", "synthetic images, of which a fifth is held out",
         type=number(int, 5, "a whole number of at least 5"))  # fmt: skip
     add(
-        "--size",
-        64,
-        "N",
-        "side in pixels; your images are cut to their centre square and resized",
-        type=positive,
+        "--size", 64, "N", "side in pixels; of your images, the centre square is resized to it", type=positive
     )
     add("--seed", 0, "N", "of images, weights and order; the same seed gives the same run",
         type=number(int, 0, "a whole number of at least 0"))  # fmt: skip

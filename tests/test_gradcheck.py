@@ -113,7 +113,7 @@ def test_what_cannot_be_checked():
     [
         (lambda x: (x, x), {"x": X}, "one float64 array, not tuple"),
         (lambda x: x * 1.0, {"x": numpy.arange(3)}, "x should hold floats, not int64"),
-        (lambda x: x * 1.0, [X], "expected arrays by name"),
+        (lambda x: x * 1.0, [X], "expected a dict of arrays by name"),
     ],
 )
 def test_what_it_cannot_take_is_named(function, arrays, words):

@@ -90,9 +90,7 @@ def check_gradients(
             array, or gives another value each time.
     """
     if not isinstance(arrays, dict):
-        raise ValueError(
-            f"check_gradients: expected arrays by name, {{'x': x}}, got a {type(arrays).__name__}"
-        )
+        raise ValueError(f"check_gradients: expected a dict of arrays by name, got a {type(arrays).__name__}")
     rng, function = np.random.default_rng(seed), _by_position(function)
     arrays = {name: _floats(name, array) for name, array in arrays.items()}
     with np.errstate(all="ignore"):  # a step may leave the function's domain; that is judged below
@@ -150,7 +148,7 @@ def check_layer(layer, x, *, train: bool = True, seed: int = 0, **options) -> Re
 
 
 def _by_position(function):
-    """The function of named arrays, which it gets by position: autograd does not follow a primitive's keywords."""
+    """The function with its named arrays passed by position: autograd follows no primitive's keywords."""
     signature = inspect.signature(getattr(function, "fun", function))  # `fun` is what a primitive wraps
 
     def call(**arrays):
