@@ -9,7 +9,8 @@ from itertools import product
 
 from drawing import choose, draw
 from flags import flags, network_fields, positive
-from steps import Run, guarded, judge, load_data, train
+from run import Run, guarded
+from steps import judge, load_data, train
 
 from tinyseg import pictures
 from tinyseg.networks import modified, original

@@ -5,7 +5,8 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
-from steps import Data, Run, Trained
+from run import Run
+from steps import Data, Trained
 
 from tinyseg import pictures
 from tinyseg.data import Dataset

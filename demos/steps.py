@@ -1,54 +1,26 @@
-"""What the demos share: the run's folder, and the steps of their story, each a function."""
+"""The steps of the story that each demo tells: load the data, train, judge."""
 
 from __future__ import annotations
 
 import csv
 import json
-import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from functools import wraps
 from io import StringIO
-from pathlib import Path
 
 import numpy as np
 from baseline import blurred_threshold
 from flags import training_fields
+from run import Run
 
 from tinyseg.checkpoint import save
 from tinyseg.data import Dataset, load_folder, phantom, random_symmetry
 from tinyseg.errors import InputError
-from tinyseg.files import write_whole
 from tinyseg.metrics import best_threshold, confusion
 from tinyseg.networks import DilatedFCN
 from tinyseg.training import Diverged, Epoch, Fitted, evaluate, fit, predict
 
-RESULTS = (
-    "log.txt", "history.csv", "metrics.json", "model.npz", "data.png", "masks.png", "overlays.png",
-    "probability.png", "curves.png", "steps.gif", "epochs.gif",
-)  # fmt: skip
 HELD_OUT = 0.2  # share of the images that the network never trains on
-
-
-def guarded(main):
-    """Turn what a user can mend into one line and a status: 2 for bad input, 1 for a run that diverged."""
-
-    @wraps(main)
-    def run(argv=None):
-        try:
-            return main(argv)
-        except (InputError, Diverged) as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2 if isinstance(error, InputError) else 1) from None
-        except MemoryError:
-            print("error: not enough memory; try a smaller --size, --maps or --images", file=sys.stderr)
-            raise SystemExit(2) from None
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            raise SystemExit(130) from None
-
-    return run
 
 
 @dataclass(frozen=True)
@@ -65,42 +37,6 @@ def load_data(args) -> Data:
     if not data.masks.any():
         raise InputError(f"{args.data}: expected something to find, got {len(data)} masks that are all black")
     return Data(*data.split(HELD_OUT, np.random.default_rng(args.seed)))
-
-
-class Run:
-    """A run's folder: what is said goes to the screen and into log.txt, results are written whole."""
-
-    def __init__(self, folder: Path, *, quiet: bool = False):
-        self.folder, self.quiet, self.lines, self.start = folder, quiet, [], time.perf_counter()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
-        self.print = print  # where lines go on the screen; a progress bar makes way for them
-        for name in RESULTS:  # of an earlier run in this folder: results of two runs do not mix
-            with suppress(OSError):
-                (folder / name).unlink()
-        self.write("log.txt", "")  # learn now, not after the training, if it cannot be written
-
-    @property
-    def seconds(self) -> float:
-        """Since the run began."""
-        return time.perf_counter() - self.start
-
-    def say(self, line: str) -> None:
-        """Print a line (not if quiet) and keep it."""
-        if not self.quiet:
-            self.print(line)
-        self.log(line)
-
-    def log(self, line: str) -> None:
-        """Keep a line that is printed elsewhere."""
-        self.lines.append(line)
-        self.write("log.txt", "\n".join(self.lines) + "\n")
-
-    def write(self, name: str, content: str | bytes) -> None:
-        """A file of this run."""
-        write_whole(self.folder / name, content)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ error. The images are synthetic ultrasound in which the nerve is the one honeyco
 
 from drawing import draw
 from flags import flags, network_fields
-from steps import Run, guarded, judge, load_data, train
+from run import Run, guarded
+from steps import judge, load_data, train
 
 from tinyseg.networks import modified
 

@@ -6,7 +6,8 @@ is tuned to make it fail or succeed; where a mask is black, the probabilities be
 
 from drawing import draw
 from flags import flags, network_fields
-from steps import Run, guarded, judge, load_data, train
+from run import Run, guarded
+from steps import judge, load_data, train
 
 from tinyseg.networks import original
 

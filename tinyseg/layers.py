@@ -61,7 +61,7 @@ class BatchNorm:
 
     channels: int
     eps: float = 1e-5
-    momentum: float = 0.9  # 0.99 forgets the initial zeros too slowly for a run of some hundred steps
+    momentum: float = 0.9  # of the old value; more would lag further behind weights that move
     running: bool = True  # False: the batch at hand in evaluation too, as LungNet's code has it
 
     def init(self, rng: np.random.Generator):

@@ -1,0 +1,74 @@
+"""A run's folder and its log, and the one place where errors become a line and a status."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+
+from tinyseg.errors import InputError
+from tinyseg.files import write_whole
+from tinyseg.training import Diverged
+
+RESULTS = (
+    "log.txt", "history.csv", "metrics.json", "model.npz", "data.png", "masks.png", "overlays.png",
+    "probability.png", "curves.png", "steps.gif", "epochs.gif",
+)  # fmt: skip
+
+
+def guarded(main):
+    """Turn what a user can mend into one line and a status: 2 for bad input, 1 for a run that diverged."""
+
+    @wraps(main)
+    def run(argv=None):
+        try:
+            return main(argv)
+        except (InputError, Diverged) as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+        except MemoryError:
+            print("error: not enough memory; try a smaller --size, --maps or --images", file=sys.stderr)
+            raise SystemExit(2) from None
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return run
+
+
+class Run:
+    """A run's folder: what is said goes to the screen and into log.txt, results are written whole."""
+
+    def __init__(self, folder: Path, *, quiet: bool = False):
+        self.folder, self.quiet, self.lines, self.start = folder, quiet, [], time.perf_counter()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
+        self.print = print  # where lines go on the screen; a progress bar makes way for them
+        for name in RESULTS:  # of an earlier run in this folder: results of two runs do not mix
+            with suppress(OSError):
+                (folder / name).unlink()
+        self.write("log.txt", "")  # learn now, not after the training, if it cannot be written
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.perf_counter() - self.start
+
+    def say(self, line: str) -> None:
+        """Print a line (not if quiet) and keep it."""
+        if not self.quiet:
+            self.print(line)
+        self.log(line)
+
+    def log(self, line: str) -> None:
+        """Keep a line that is printed elsewhere."""
+        self.lines.append(line)
+        self.write("log.txt", "\n".join(self.lines) + "\n")
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """A file of this run."""
+        write_whole(self.folder / name, content)
