@@ -18,7 +18,7 @@ from tinyseg.data import Dataset, load_folder, phantom, random_symmetry
 from tinyseg.errors import InputError
 from tinyseg.metrics import best_threshold, confusion
 from tinyseg.networks import DilatedFCN
-from tinyseg.training import Diverged, Epoch, Fitted, evaluate, fit, predict
+from tinyseg.training import Diverged, Epoch, Fitted, evaluate, fit, keep_memory, predict
 
 HELD_OUT = 0.2  # share of the images that the network never trains on
 
@@ -51,6 +51,7 @@ class Trained:
 
 def train(run: Run, net: DilatedFCN, data: Data, args) -> Trained:
     """Train, saying after each epoch how it goes, and save the network and its history."""
+    keep_memory()
     rng = np.random.default_rng(args.seed)
     params, state = net.init(rng)
     nerves = data.held_out.masks.any(axis=(1, 2, 3))

@@ -7,7 +7,7 @@ from autograd.tracer import isbox
 
 from tinyseg import ops
 from tinyseg.gradcheck import check_layer
-from tinyseg.layers import BatchNorm, Block, Conv2d, InputBlock, InstanceNorm, prefixed, within
+from tinyseg.layers import BatchNorm, Block, Conv2d, InputBlock, InstanceNorm, by_layer, prefixed
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(1.0, 2.0, size=(3, 2, 6, 5))
@@ -108,5 +108,5 @@ def test_block_is_the_papers():
 
 def test_names_within_names():
     arrays = {"block1.conv.weight": 1, "block10.conv.weight": 2, "block1.norm.gamma": 3}
-    assert within(arrays, "block1") == {"conv.weight": 1, "norm.gamma": 3}
-    assert within(prefixed(arrays, "net"), "net") == arrays
+    assert by_layer(arrays) == {"block1": {"conv.weight": 1, "norm.gamma": 3}, "block10": {"conv.weight": 2}}
+    assert by_layer(prefixed(arrays, "net")) == {"net": arrays}

@@ -1,4 +1,4 @@
-"""The README keeps its word: its examples run and print what it says, and its reading order is one."""
+"""README and docs keep their word: examples run and print what they say, the reading order is one."""
 
 import ast
 import re
@@ -37,9 +37,19 @@ def test_examples_print_what_the_readme_says(capsys, tmp_path, monkeypatch):
         assert re.split(r"\s{2,}", line)[:3] == re.split(r"\s{2,}", promised)[:3]
 
 
+def test_convolution_on_paper_comes_out_as_printed(capsys):
+    text, names = (ROOT / "docs/convolution.md").read_text(), {}
+    blocks = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", text, flags=re.M | re.S)
+    assert len(blocks) == 4
+    for code, printed in blocks:
+        exec(code, names)
+        assert capsys.readouterr().out == printed
+
+
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for page in (ROOT / "README.md", ROOT / "docs/convolution.md", ROOT / "benchmarks/README.md"):
+        for target in re.findall(r"\]\((?!http|#)([^)]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page}: {target}"
 
 
 def test_reading_order_needs_nothing_that_comes_later():

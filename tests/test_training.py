@@ -1,5 +1,9 @@
 """The loop: it learns, repeats, stops cleanly, and says so when it cannot go on."""
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -152,3 +156,27 @@ def test_ctrl_c_keeps_what_was_trained(when):
 def test_divergence_stops_with_advice():
     with pytest.raises(Diverged, match=r"step \d+: .*the rate was 1e\+10.*Try a tenth"):
         run(epochs=5, optimizer=GradientDescent(), schedule=constant(1e10))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere there is nothing to keep")
+def test_kept_memory_is_not_fetched_again():
+    """In a process of its own: twice 90 MB in arrays of 3 MB, which is 23,000 pages, unless they are kept."""
+    code = """
+import resource, sys
+import numpy as np
+from tinyseg.training import keep_memory
+
+if sys.argv[1] == "keep":
+    keep_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step = [np.ones(3 * 2**17) for _ in range(30)]
+    del step
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(after - before)
+"""
+    kept, anew = (
+        int(subprocess.run([sys.executable, "-c", code, how], capture_output=True, check=True).stdout)
+        for how in ("keep", "default")
+    )
+    assert kept < 1000 < anew

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from autograd.tracer import getval
 
-from tinyseg.ops import add, conv2d, instance_norm, relu
-from tinyseg.ops.norm import BATCH, fixed_norm, moments, normalize
+from tinyseg.ops import add, conv2d, instance_norm, norm_add_relu, relu
+from tinyseg.ops.norm import BATCH, INSTANCE, fixed_norm, moments, normalize
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,26 @@ class BatchNorm:
         gamma, beta = params["gamma"], params["beta"]
         if self.running and not train:
             return fixed_norm(x, gamma, beta, state["mean"], state["variance"], eps=self.eps), state
-        mean, variance = moments(getval(x), BATCH)
-        y = normalize(x, gamma, beta, axes=BATCH, eps=self.eps, x_moments=(mean, variance))
+        its_moments = moments(getval(x), BATCH)
+        y = normalize(x, gamma, beta, axes=BATCH, eps=self.eps, x_moments=its_moments)
+        return y, self._moved(state, its_moments)
+
+    def add_relu(self, params, state, x, skip, *, train: bool = False):
+        """relu(skip + x + norm(x)) at once, where skip may be None; else as the call."""
+        gamma, beta = params["gamma"], params["beta"]
+        if self.running and not train:
+            x = add(x, fixed_norm(x, gamma, beta, state["mean"], state["variance"], eps=self.eps))
+            return relu(x if skip is None else add(skip, x)), state
+        its_moments = moments(getval(x), BATCH)
+        y = norm_add_relu(x, gamma, beta, skip, axes=BATCH, eps=self.eps, y_moments=its_moments)
+        return y, self._moved(state, its_moments)
+
+    def _moved(self, state, its_moments):
+        """The running statistics after a batch with these moments."""
         if not self.running:
-            return y, {}
-        batch = {"mean": mean.ravel(), "variance": variance.ravel()}  # (1, C, 1, 1) -> (C,)
-        return y, {key: self.momentum * state[key] + (1 - self.momentum) * batch[key] for key in batch}
+            return {}
+        batch = zip(("mean", "variance"), its_moments)
+        return {k: self.momentum * state[k] + (1 - self.momentum) * v.ravel() for k, v in batch}  # (C,)
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,10 @@ class InstanceNorm:
     def __call__(self, params, state, x, *, train: bool = False):
         """(N, C, H, W) to ((N, C, H, W), state)."""
         return instance_norm(x, params["gamma"], params["beta"], eps=self.eps), state
+
+    def add_relu(self, params, state, x, skip, *, train: bool = False):
+        """relu(skip + x + norm(x)) at once, where skip may be None; else as the call."""
+        return norm_add_relu(x, params["gamma"], params["beta"], skip, axes=INSTANCE, eps=self.eps), state
 
 
 @dataclass(frozen=True)
@@ -116,10 +134,11 @@ class Block:
 
     def __call__(self, params, state, x, *, train: bool = False):
         """(N, C_in, H, W) to ((N, C_out, H, W), state)."""
-        y, _ = self.conv(within(params, "conv"), {}, x, train=train)
-        normed, norm_state = self.norm(within(params, "norm"), within(state, "norm"), y, train=train)
-        y = add(y, normed)
-        return relu(add(x, y) if self.residual else y), prefixed(norm_state, "norm")
+        params, state = by_layer(params), by_layer(state)
+        y, _ = self.conv(params["conv"], {}, x, train=train)
+        skip = x if self.residual else None
+        y, norm_state = self.norm.add_relu(params["norm"], state.get("norm", {}), y, skip, train=train)
+        return y, prefixed(norm_state, "norm")
 
 
 @dataclass(frozen=True)
@@ -134,7 +153,8 @@ class InputBlock:
 
     def __call__(self, params, state, x, *, train: bool = False):
         """(N, C, H, W) to ((N, C, H, W), state)."""
-        normed, norm_state = self.norm(within(params, "norm"), within(state, "norm"), x, train=train)
+        params, state = by_layer(params), by_layer(state)
+        normed, norm_state = self.norm(params["norm"], state.get("norm", {}), x, train=train)
         return add(x, normed), prefixed(norm_state, "norm")
 
 
@@ -153,7 +173,10 @@ def prefixed(arrays: dict, name: str) -> dict:
     return {f"{name}.{key}": value for key, value in arrays.items()}
 
 
-def within(arrays, name: str) -> dict:
-    """The arrays whose keys begin with `name.`, without it: `prefixed` undone."""
-    start = len(name) + 1
-    return {key[start:]: arrays[key] for key in arrays if key.startswith(name + ".")}
+def by_layer(arrays) -> dict[str, dict]:
+    """One dict for each name that keys begin with, its keys without it: `prefixed` undone."""
+    layers = {}
+    for key in arrays:
+        name, _, rest = key.partition(".")
+        layers.setdefault(name, {})[rest] = arrays[key]
+    return layers

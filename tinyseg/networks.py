@@ -17,7 +17,7 @@ from numbers import Integral, Real
 
 import autograd.numpy as np
 
-from tinyseg.layers import BatchNorm, Block, Conv2d, InputBlock, InstanceNorm, init_all, prefixed, within
+from tinyseg.layers import BatchNorm, Block, Conv2d, InputBlock, InstanceNorm, by_layer, init_all, prefixed
 from tinyseg.ops import concatenate, cross_entropy, dropout, mean_squared_error, softmax
 
 FIBONACCI = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
@@ -115,13 +115,13 @@ class DilatedFCN:
         """
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise ValueError(f"input: expected images (N, {self.channels}, H, W), got {x.shape}")
-        new_state, features = {}, []
+        params, state, new_state, features = by_layer(params), by_layer(state), {}, []
         for name, layer in self.layers.items():
             if name == "head1":  # where the maps of all blocks meet
                 x = concatenate(features)
                 x = dropout(x, self.dropout, rng) if train and self.dropout else x
             try:
-                x, its_state = layer(within(params, name), within(state, name), x, train=train)
+                x, its_state = layer(params.get(name, {}), state.get(name, {}), x, train=train)
             except KeyError as missing:
                 raise ValueError(f"{name}: there is no array for {missing}") from None
             except ValueError as error:
@@ -150,7 +150,7 @@ class DilatedFCN:
         The receptive field is that of the convolutions. In training, and with instance norm, the norms'
         statistics see the whole image.
         """
-        params, _ = self.init(np.random.default_rng(0))
+        params = by_layer(self.init(np.random.default_rng(0))[0])
         rows, field = [("layer", "output shape", "parameters", "receptive field")], 1
         for name, layer in self.layers.items():
             if name == "head1":
@@ -159,9 +159,9 @@ class DilatedFCN:
             conv = layer if isinstance(layer, Conv2d) else getattr(layer, "conv", None)
             field += (conv.kernel - 1) * conv.dilation if conv else 0
             shape = f"1 x {conv.out_channels if conv else self.channels} x {height} x {width}"
-            count = sum(array.size for array in within(params, name).values())
+            count = sum(array.size for array in params[name].values())
             rows.append((name, shape, f"{count:,}", f"{field} x {field}"))
-        total = sum(array.size for array in params.values())
+        total = sum(array.size for layer in params.values() for array in layer.values())
         rows.append(("total", "", f"{total:,}", ""))
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)

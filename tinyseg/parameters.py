@@ -19,29 +19,30 @@ def unflatten(vector, like: dict) -> dict:
     """`flatten` undone: a dict with the keys and shapes of `like`, each array a piece of the vector."""
     arrays, start = {}, 0
     for key, array in like.items():
-        arrays[key] = _piece(vector, start, array.shape)
-        start += array.size
+        stop = start + array.size
+        arrays[key] = _piece(vector, start, stop, array.shape)
+        start = stop
     return arrays
 
 
 @primitive
-def _piece(vector, start, shape):
-    return vector[start : start + int(np.prod(shape))].reshape(shape)
+def _piece(vector, start, stop, shape):
+    return vector[start:stop].reshape(shape)  # (stop - start,) -> shape
 
 
 @primitive
-def _placed(piece, start, space):
+def _placed(piece, start, stop, space):
     """A vector that is zero but for this piece, as autograd's promise to add it in place."""
 
     def add_to(vector):
-        vector[start : start + piece.size] += piece.ravel()
+        vector[start:stop] += piece.ravel()
         return vector
 
     return SparseObject(space, add_to)
 
 
 # Cutting a piece out and placing one are each other's transpose.
-defvjp(_piece, lambda ans, vector, start, shape: lambda g: _placed(g, start, vspace(vector)))
-defvjp(_placed, lambda ans, piece, start, space: lambda g: _piece(g, start, piece.shape))
+defvjp(_piece, lambda ans, vector, start, stop, _: lambda g: _placed(g, start, stop, vspace(vector)))
+defvjp(_placed, lambda ans, piece, start, stop, _: lambda g: _piece(g, start, stop, piece.shape))
 defjvp(_piece, "same")
 defjvp(_placed, "same")

@@ -5,7 +5,7 @@ import pytest
 from harness import check_op
 from scipy import ndimage
 
-from tinyseg.ops import conv2d
+from tinyseg.ops import conv, conv2d
 from tinyseg.ops.conv import _input, _output, _weight
 
 # N, C_in, C_out, H, W, kernel, dilation: dense to beyond the image, odd sizes, ones everywhere once.
@@ -23,6 +23,7 @@ CASES = [
     (1, 2, 2, 5, 8, (3, 3), 55),
     (2, 1, 2, 6, 7, (1, 5), 2),
     (2, 2, 1, 6, 7, (5, 3), 1),
+    (1, 7, 8, 5, 6, (3, 3), 2),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 methods = pytest.mark.parametrize("method", ["gemm", "scipy"])
@@ -87,13 +88,38 @@ def test_dilation_of_the_image_side_leaves_the_centre_tap_alone(dilation, method
     np.testing.assert_allclose(conv2d(x, weight, dilation=dilation, method=method), expected, atol=1e-11)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize(
+    "case", [(2, 3, 2, 11, 7, (3, 3), 2), (1, 8, 6, 9, 5, (3, 3), 4), (1, 2, 1, 7, 4, (5, 5), 1)], ids=str
+)
+def test_bands_of_any_height_give_the_same(case, rows, monkeypatch):
+    """Images as small as here fit into one band; bands of so many rows, the last one lower, must meet."""
+    x, weight, bias, y = arrays(case)
+    how = {"dilation": case[-1], "method": "gemm"}
+    expected = conv2d(x, weight, bias, **how), _weight(x, y, kernel=case[5], **how)
+    offsets = conv._offsets(case[5][1], case[-1])
+    monkeypatch.setattr(conv, "BAND", rows * len(offsets) * x[:, :, 0].size)
+    heights = [bottom - top for top, bottom, _ in conv._bands(x, offsets)]
+    assert sum(heights) == x.shape[2] and set(heights[:-1]) == {rows}
+    np.testing.assert_allclose(conv2d(x, weight, bias, **how), expected[0], atol=1e-12)
+    np.testing.assert_allclose(_weight(x, y, kernel=case[5], **how), expected[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [1, 4, 6, 7, 20])
+def test_products_of_few_and_of_many_channels(channels):
+    """Dot products or one matrix product, whichever is faster: the sum over images and pixels."""
+    a, b = np.random.default_rng(0).normal(size=(2, 2, 3 * channels, 35))
+    b = b[:, :channels]
+    np.testing.assert_allclose(conv._products(a, b), np.einsum("nap,nbp->ab", a, b), atol=1e-12)
+
+
 @cases
 @methods
 def test_three_sides_of_one_trilinear_form(case, method):
     """<y, output(x, w)> = <x, input(y, w)> = <w, weight(x, y)>: the adjoint identity, thrice."""
     x, weight, _, y = arrays(case)
     how = {"dilation": case[-1], "method": method}
-    t = np.sum(y * _output(x, weight, **how))
+    t = np.sum(y * _output(x, weight, None, **how))
     np.testing.assert_allclose(np.sum(x * _input(y, weight, **how)), t, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(
         np.sum(weight * _weight(x, y, kernel=case[5], **how)), t, rtol=1e-10, atol=1e-10

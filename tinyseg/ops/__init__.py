@@ -3,6 +3,7 @@
 from tinyseg.ops.activation import dropout, log_softmax, relu, softmax
 from tinyseg.ops.combine import add, concatenate
 from tinyseg.ops.conv import conv2d
+from tinyseg.ops.fused import norm_add_relu
 from tinyseg.ops.loss import cross_entropy, entropy, mean_squared_error
 from tinyseg.ops.norm import batch_norm, instance_norm
 
@@ -17,6 +18,7 @@ __all__ = [
     "instance_norm",
     "log_softmax",
     "mean_squared_error",
+    "norm_add_relu",
     "relu",
     "softmax",
 ]

@@ -20,6 +20,12 @@ def add(x, y):
 
     Source: He et al. 2015 (arXiv 1512.03385), equation 1.
     """
+    check_addends(x, y)
+    return x + y
+
+
+def check_addends(x, y):
+    """One clear error from `add`, or from an op that adds on the way."""
     images_agree = x.ndim == y.ndim == 4 and (x.shape[0], *x.shape[2:]) == (y.shape[0], *y.shape[2:])
     if not images_agree or (x.shape[1] != y.shape[1] and 1 not in (x.shape[1], y.shape[1])):
         raise ValueError(
@@ -27,7 +33,6 @@ def add(x, y):
         )
     if x.dtype != y.dtype:
         raise ValueError(f"add: expected one dtype, got {x.dtype}, {y.dtype}")
-    return x + y
 
 
 def concatenate(xs, axis: int = 1):

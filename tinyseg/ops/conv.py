@@ -52,19 +52,18 @@ def conv2d(x, weight, bias=None, *, dilation: int = 1, method: str = "gemm"):
 
     Source: Yu & Koltun 2016 (arXiv 1511.07122), section 2; the paper's block, Anthimopoulos et al. 2018.
     """
-    _check(x, weight, bias, dilation, method)
-    y = _output(x, weight, dilation=dilation, method=method)
-    return y if bias is None else y + bias.reshape((1, -1, 1, 1))  # (C_out,) -> (1, C_out, 1, 1)
+    return _output(x, weight, bias, dilation=dilation, method=method)
 
 
-# The three sides of T. Each is a primitive for autograd, linear in both arguments: going forward, its
-# derivative is itself ("same"); going back, it is the other two sides.
+# The three sides of T. Each is a primitive for autograd, linear in x, weight and y: going forward, its
+# derivative is itself; going back, it is the other two sides. The bias only joins y's sum, once a pixel.
 
 
 @primitive
-def _output(x, weight, *, dilation, method):
-    """dT/dy: (N, C, H, W) and (O, C, kh, kw) to (N, O, H, W)."""
-    return METHODS[method].output(x, weight, dilation)
+def _output(x, weight, bias, *, dilation, method):
+    """dT/dy, and the bias: (N, C, H, W), (O, C, kh, kw) and (O,) or None to (N, O, H, W)."""
+    _check(x, weight, bias, dilation, method)
+    return METHODS[method].output(x, weight, bias, dilation)
 
 
 @primitive
@@ -74,7 +73,7 @@ def _input(y, weight, *, dilation, method):
     Substitute p by p - dilation*(i - kh//2) and q alike in T: it is the convolution of y with each
     kernel turned by 180 degrees and the roles of its channels swapped.
     """
-    return METHODS[method].output(y, weight[:, :, ::-1, ::-1].swapaxes(0, 1), dilation)
+    return METHODS[method].output(y, weight[:, :, ::-1, ::-1].swapaxes(0, 1), None, dilation)
 
 
 @primitive
@@ -85,21 +84,30 @@ def _weight(x, y, *, kernel, dilation, method):
 
 defvjp(
     _output,
-    lambda ans, x, weight, **how: lambda y: _input(y, weight, **how),
-    lambda ans, x, weight, **how: lambda y: _weight(x, y, kernel=weight.shape[2:], **how),
+    lambda ans, x, weight, bias, **how: lambda y: _input(y, weight, **how),
+    lambda ans, x, weight, bias, **how: lambda y: _weight(x, y, kernel=weight.shape[2:], **how),
+    lambda ans, x, weight, bias, **how: lambda y: y.sum(axis=(0, 2, 3)),
 )
 defvjp(
     _input,
-    lambda ans, y, weight, **how: lambda x: _output(x, weight, **how),
+    lambda ans, y, weight, **how: lambda x: _output(x, weight, None, **how),
     lambda ans, y, weight, **how: lambda x: _weight(x, y, kernel=weight.shape[2:], **how),
 )
 defvjp(
     _weight,
     lambda ans, x, y, *, kernel, **how: lambda weight: _input(y, weight, **how),
-    lambda ans, x, y, *, kernel, **how: lambda weight: _output(x, weight, **how),
+    lambda ans, x, y, *, kernel, **how: lambda weight: _output(x, weight, None, **how),
 )
-for _side in (_output, _input, _weight):
-    defjvp(_side, "same", "same")
+defjvp(
+    _output,
+    lambda dx, ans, x, weight, bias, **how: _output(dx, weight, None, **how),
+    lambda dweight, ans, x, weight, bias, **how: _output(x, dweight, None, **how),
+    lambda dbias, ans, x, weight, bias, **how: (
+        np.zeros(ans.shape, ans.dtype) + dbias.reshape((1, -1, 1, 1))  # (O,) -> (1, O, 1, 1)
+    ),
+)
+defjvp(_input, "same", "same")
+defjvp(_weight, "same", "same")
 
 
 # Through SciPy: the definition. Write the zeros of the dilated kernel out and correlate plane by plane.
@@ -125,9 +133,10 @@ def _inside(plane, kernel):
     return correlate(plane, kernel, mode="valid")
 
 
-def _scipy_output(x, weight, dilation):
+def _scipy_output(x, weight, bias, dilation):
     x, kernels = _padded(x, weight.shape[2:], dilation), _zero_stuffed(weight, dilation)
-    return np.array([[sum(map(_inside, image, kernel)) for kernel in kernels] for image in x])
+    y = np.array([[sum(map(_inside, image, kernel)) for kernel in kernels] for image in x])
+    return y if bias is None else y + bias[:, None, None]  # (O,) -> (O, 1, 1)
 
 
 def _scipy_weight(x, y, kernel, dilation):
@@ -137,42 +146,77 @@ def _scipy_weight(x, y, kernel, dilation):
 
 
 # Through matrix products: fast. A 3x3 kernel is three rows of three columns, so move the image by the
-# three column offsets, let one product apply all the weights, and add the three rows it gives, each
-# moved by its row offset. That copies 3 planes a channel where the textbook's im2col copies 9.
+# three column offsets, let one product apply all the weights, and add the three rows that it gives, each
+# moved by its row offset. docs/convolution.md goes there step by step, on paper and by the clock.
 
 
-def _gemm_output(x, weight, dilation):
+def _gemm_output(x, weight, bias, dilation):
     n, c, h, w = x.shape
     weight = _within(weight, dilation, h, w)
     o, _, kh, kw = weight.shape
-    columns = _moved(x, _offsets(kw, dilation), axis=-1)
-    columns = columns.reshape(n, kw * c, h * w)  # (N, kw, C, H, W) -> (N, kw*C, H*W)
     matrix = weight.transpose(2, 0, 3, 1).reshape(kh * o, kw * c)  # (O, C, kh, kw) -> (kh*O, kw*C)
-    rows = (matrix @ columns).reshape(n, kh, o, h, w)  # (N, kh*O, H*W) -> (N, kh, O, H, W)
-    y = rows[:, kh // 2]
-    if kh > 1:
-        y = y.copy()  # lets go of the rows, and the middle row needs no move
+    if kh == kw == 1:  # it looks nowhere else
+        y = (matrix @ x.reshape(n, c, h * w)).reshape(n, o, h, w)  # (N, O, H*W) -> (N, O, H, W)
+        return y if bias is None else np.add(y, bias[:, None, None], out=y)  # (O,) -> (O, 1, 1)
+    y = np.empty((n, o, h, w), x.dtype)
+    y[...] = 0 if bias is None else bias[:, None, None]  # (O,) -> (O, 1, 1)
+    for top, bottom, columns in _bands(x, _offsets(kw, dilation)):
+        product = matrix @ columns.reshape(n, kw * c, -1)  # (kh*O, kw*C) @ (N, kw*C, P) -> (N, kh*O, P)
+        rows = product.reshape(n, kh, o, bottom - top, w)  # (N, kh*O, P) -> (N, kh, O, rows, W)
         for i, offset in enumerate(_offsets(kh, dilation)):
-            if offset:
-                to, source = _overlap(offset, h, axis=-2)
-                y[to] += rows[:, i][source]
+            first, last = max(0, top - offset), min(h, bottom - offset)
+            if first < last:
+                y[:, :, first:last] += rows[:, i, :, first + offset - top : last + offset - top]
     return y
 
 
 def _gemm_weight(x, y, kernel, dilation):
-    # T again, with x moved by rows and y moved back by columns: the sum over pixels is one product.
+    # T again: y moved back by the columns times x moved by the rows, summed over all pixels.
     (n, c, h, w), o = x.shape, y.shape[1]
     gradient = np.zeros((o, c, *kernel), x.dtype)
     inside = _within(gradient, dilation, h, w)
     kh, kw = inside.shape[2:]
-    rows = _moved(x, _offsets(kh, dilation), axis=-2)
-    rows = rows.reshape(n, kh * c, h * w)  # (N, kh, C, H, W) -> (N, kh*C, H*W)
-    columns = _moved(y, _offsets(kw, -dilation), axis=-1)
-    columns = columns.reshape(n, kw * o, h * w)  # (N, kw, O, H, W) -> (N, kw*O, H*W)
-    product = (columns @ rows.swapaxes(1, 2)).sum(axis=0)
-    product = product.reshape(kw, o, kh, c)  # (kw*O, kh*C) -> (kw, O, kh, C)
-    inside[...] = product.transpose(1, 3, 2, 0)  # (kw, O, kh, C) -> (O, C, kh, kw)
+    for top, bottom, columns in _bands(y, _offsets(kw, -dilation)):
+        for i, offset in enumerate(_offsets(kh, dilation)):
+            first, last = max(top, -offset), min(bottom, h - offset)
+            if first < last:
+                left = columns[:, :, :, first - top : last - top].reshape(n, kw * o, -1)  # (N, kw*O, P)
+                right = x[:, :, first + offset : last + offset].reshape(n, c, -1)  # (N, C, P)
+                product = _products(left, right).reshape(kw, o, c)  # (kw*O, C) -> (kw, O, C)
+                inside[:, :, i] += product.transpose(1, 2, 0)  # (kw, O, C) -> (O, C, kw)
     return gradient
+
+
+BAND = 2**20  # numbers moved at a time, 4 MB in float32: they stay in the processor's caches
+
+
+def _bands(x, offsets):
+    """Go down the images band by band: (top, bottom, columns), x[:, :, top:bottom] moved by each offset.
+
+    columns[:, j, ..., q] is x[..., q + offsets[j]], zero outside the image: (N, kw, C, rows, W). Each band
+    uses the same memory again, because large fresh arrays would cost more than the products: the system
+    hands them out page by page, and clears each page first.
+    """
+    n, c, h, w = x.shape
+    if offsets == [0]:
+        yield 0, h, x[:, None]  # (N, C, H, W) -> (N, 1, C, H, W)
+        return
+    rows = min(h, max(1, BAND // (n * len(offsets) * c * w)))
+    columns = np.zeros((n, len(offsets), c, rows, w), x.dtype)
+    for top in range(0, h, rows):
+        bottom = min(h, top + rows)
+        for j, offset in enumerate(offsets):
+            to = slice(max(0, -offset), w - max(0, offset))
+            source = slice(max(0, offset), w - max(0, -offset))
+            columns[:, j, :, : bottom - top, to] = x[:, :, top:bottom, source]
+        yield top, bottom, columns[:, :, :, : bottom - top]
+
+
+def _products(a, b):
+    """The sum over images and pixels of a times b, for each two channels: (N, A, P), (N, B, P) to (A, B)."""
+    if a.shape[1] * b.shape[1] < 128:  # too few for the BLAS's blocks: one dot product each is faster
+        return np.vecdot(a[:, :, None], b[:, None]).sum(axis=0)
+    return (a @ b.swapaxes(1, 2)).sum(axis=0)
 
 
 def _within(weight, dilation, h, w):
@@ -185,26 +229,6 @@ def _within(weight, dilation, h, w):
 def _offsets(taps, dilation):
     """Where each of an odd number of taps looks, relative to its pixel: 3 taps at 2 give -2, 0, 2."""
     return [dilation * (i - taps // 2) for i in range(taps)]
-
-
-def _moved(x, offsets, axis):
-    """One copy of x for each offset, out[:, k, ..., p] = x[..., p + offsets[k]]: (N, K, C, H, W)."""
-    if offsets == [0]:
-        return x[:, None]  # (N, C, H, W) -> (N, 1, C, H, W)
-    n, c, h, w = x.shape
-    out = np.zeros((n, len(offsets), c, h, w), x.dtype)
-    for k, offset in enumerate(offsets):
-        to, source = _overlap(offset, x.shape[axis], axis)
-        out[:, k][to] = x[source]
-    return out
-
-
-def _overlap(offset, size, axis):
-    """Indices (to, source) with which out[to] = x[source] means out[p] = x[p + offset] along an axis."""
-    rest = (slice(None),) * (-1 - axis)
-    to = slice(max(0, -offset), size - max(0, offset))
-    source = slice(max(0, offset), size - max(0, -offset))
-    return (..., to, *rest), (..., source, *rest)
 
 
 class Method(NamedTuple):

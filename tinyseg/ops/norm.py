@@ -68,9 +68,9 @@ def fixed_norm(x, gamma, beta, mean, variance, *, eps: float = 1e-5):
 
     Source: Ioffe & Szegedy 2015 (arXiv 1502.03167), algorithm 2.
     """
-    _check(x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    check(x, gamma=gamma, beta=beta, mean=mean, variance=variance)
     scale = gamma * (variance + float(eps)) ** -0.5
-    return (x - _channels(mean)) * _channels(scale) + _channels(beta)
+    return (x - per_channel(mean)) * per_channel(scale) + per_channel(beta)
 
 
 def moments(x, axes):
@@ -82,12 +82,12 @@ def moments(x, axes):
     """
     mean = _mean(x, axes)
     centred = x - mean
-    return mean, _mean_product(centred, centred, axes)
+    return mean, mean_product(centred, centred, axes)
 
 
 def normalize(x, gamma, beta, *, axes, eps, x_moments=None):
     """Either norm, by its axes; a caller who has x's own plain moments at hand may pass them."""
-    _check(x, gamma=gamma, beta=beta)
+    check(getval(x), gamma=getval(gamma), beta=getval(beta))
     mean, variance = moments(getval(x), axes) if x_moments is None else x_moments
     return _normalize(x, gamma, beta, mean, variance, axes=axes, eps=float(eps))
 
@@ -95,8 +95,8 @@ def normalize(x, gamma, beta, *, axes, eps, x_moments=None):
 @primitive
 def _normalize(x, gamma, beta, mean, variance, *, axes, eps):
     y = x - mean
-    y *= _channels(gamma) * (variance + eps) ** -0.5
-    y += _channels(beta)
+    y *= per_channel(gamma) * (variance + eps) ** -0.5
+    y += per_channel(beta)
     return y
 
 
@@ -109,10 +109,10 @@ def _normalize_vjp(argnums, ans, args, how):
 
     def vjp(g):
         xhat, r = _xhat(x, mean, variance, **how)
-        m_g, m_xhat_g = _mean(g, how["axes"]), _mean_product(xhat, g, how["axes"])
+        m_g, m_xhat_g = _mean(g, how["axes"]), mean_product(xhat, g, how["axes"])
         pixels = x.size // m_g.size
         cotangents = (
-            lambda: _channels(gamma) * r * (g - m_g - xhat * m_xhat_g),
+            lambda: per_channel(gamma) * r * (g - m_g - xhat * m_xhat_g),
             lambda: np.sum(m_xhat_g * pixels, axis=BATCH),  # (1 or N, C, 1, 1) -> (C,)
             lambda: np.sum(m_g * pixels, axis=BATCH),  # (1 or N, C, 1, 1) -> (C,)
         )
@@ -123,8 +123,8 @@ def _normalize_vjp(argnums, ans, args, how):
 
 def _normalize_jvp(dx, ans, x, gamma, beta, mean, variance, **how):
     xhat, r = _xhat(x, mean, variance, **how)
-    projected = dx - _mean(dx, how["axes"]) - xhat * _mean_product(xhat, dx, how["axes"])
-    return _channels(gamma) * r * projected
+    projected = dx - _mean(dx, how["axes"]) - xhat * mean_product(xhat, dx, how["axes"])
+    return per_channel(gamma) * r * projected
 
 
 def _xhat(x, mean, variance, *, axes, eps):
@@ -143,46 +143,46 @@ defjvp(
     _normalize,
     _normalize_jvp,
     lambda dgamma, ans, x, gamma, beta, mean, variance, **how: (
-        _channels(dgamma) * _xhat(x, mean, variance, **how)[0]
+        per_channel(dgamma) * _xhat(x, mean, variance, **how)[0]
     ),
-    lambda dbeta, ans, *_, **how: np.broadcast_to(_channels(dbeta), ans.shape),
+    lambda dbeta, ans, *_, **how: np.broadcast_to(per_channel(dbeta), ans.shape),
 )
 
 
 def _mean(x, axes):
     # A sum and a division, because autograd's own `mean` turns float32 into float64 going back.
-    return np.sum(x, axis=axes, keepdims=True) / _count(x, axes)
+    return x.sum(axis=axes, keepdims=True) / count(x, axes)
 
 
 @primitive
-def _mean_product(x, y, axes):
+def mean_product(x, y, axes):
     """m(x y), without an array for x y: each image's channel is one dot product."""
     n, c, h, w = x.shape
     dots = vecdot(x.reshape(n, c, h * w), y.reshape(n, c, h * w))  # (N, C, H*W) twice -> (N, C)
     dots = dots.reshape(n, c, 1, 1)
-    return (dots.sum(axis=0, keepdims=True) if axes == BATCH else dots) / _count(x, axes)
+    return (dots.sum(axis=0, keepdims=True) if axes == BATCH else dots) / count(x, axes)
 
 
 # It is linear in x and in y: d m(x y) = m(dx y) + m(x dy), so g goes back to x as g y / n.
 defvjp(
-    _mean_product,
-    lambda ans, x, y, axes: lambda g: y * (g / _count(x, axes)),
-    lambda ans, x, y, axes: lambda g: x * (g / _count(x, axes)),
+    mean_product,
+    lambda ans, x, y, axes: lambda g: y * (g / count(x, axes)),
+    lambda ans, x, y, axes: lambda g: x * (g / count(x, axes)),
 )
-defjvp(_mean_product, "same", "same")
+defjvp(mean_product, "same", "same")
 
 
-def _count(x, axes) -> int:
+def count(x, axes) -> int:
     """How many numbers of x go into one mean."""
     n, _, h, w = x.shape
     return n * h * w if axes == BATCH else h * w
 
 
-def _channels(v):
+def per_channel(v):
     return v.reshape((1, -1, 1, 1))  # (C,) -> (1, C, 1, 1)
 
 
-def _check(x, **vectors):
+def check(x, **vectors):
     if x.ndim != 4:
         raise ValueError(f"norm: expected x (N, C, H, W), got {x.shape}")
     for name, v in vectors.items():
