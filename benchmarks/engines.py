@@ -157,7 +157,7 @@ class PyTorchChannelsLast(PyTorch):
 
 
 class JAX:
-    """Compiled: one function for each part, the step in place."""
+    """Compiled: one function for each part."""
 
     name = "jax"
 
@@ -283,7 +283,7 @@ class Autograd:
 
 
 class Gemms:
-    """A floor: tinyseg's matrix products alone, at their real shapes, into memory that is there already."""
+    """A floor: tinyseg's matrix products alone, in bands of other heights, into memory that is there."""
 
     name = "gemms"
 

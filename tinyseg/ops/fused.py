@@ -1,8 +1,8 @@
 """What follows every convolution of the network, in one op: relu(skip + y + norm(y)).
 
 From its parts it is `relu(add(skip, add(y, norm(y))))`: each makes a new array going forward and another
-going back, written to memory and read again, and that traffic costs more than the arithmetic. Here each
-direction works in the array that it returns, and nothing is kept for the way back but y and the result.
+going back, written to memory and read again, and that traffic costs more than the arithmetic. Here most
+of it is done in place, and no array between the parts is kept for the way back.
 It is the same function as its parts (`definition`), which is how the tests know that it is right.
 
 Forward. With xhat = r (y - mean) as in `ops.norm`, y and its norm are one scale and one shift a channel:
