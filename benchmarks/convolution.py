@@ -25,7 +25,7 @@ def main(argv=None):
     from engines import Tinyseg, work
 
     from tinyseg import layers
-    from tinyseg.ops import conv2d
+    from tinyseg.ops import conv, conv2d
     from tinyseg.ops.fused import definition as by_parts
     from tinyseg.ops.norm import moments
     from tinyseg.training import keep_memory
@@ -55,21 +55,27 @@ def main(argv=None):
         matrix = weight.transpose(0, 2, 3, 1).reshape(-1, 9 * c)  # (O, C, 3, 3) -> (O, 9*C)
         return (matrix @ np.stack(taps, axis=1).reshape(n, 9 * c, h * w)).reshape(n, -1, h, w)
 
-    def rows_and_columns(x, weight, d):
+    def rows_and_columns(x, weight, d, apart=0):
         n, c, h, w = x.shape
         padded = np.pad(x, [(0, 0), (0, 0), (0, 0), (d, d)])
-        columns = np.stack([padded[..., j * d : j * d + w] for j in range(3)], axis=1)
+        columns, rows = (np.empty((n, 3 * c, h * w + apart), x.dtype)[:, :, : h * w] for _ in range(2))
+        for j in range(3):
+            columns.reshape(n, 3, c, h, w)[:, j] = padded[..., j * d : j * d + w]
         matrix = weight.transpose(2, 0, 3, 1).reshape(-1, 3 * c)  # (O, C, 3, 3) -> (3*O, 3*C)
-        rows = (matrix @ columns.reshape(n, 3 * c, h * w)).reshape(n, 3, -1, h, w)
+        np.matmul(matrix, columns, out=rows)
+        rows = rows.reshape(n, 3, c, h, w)
         y = rows[:, 1].copy()
         y[:, :, d:] += rows[:, 0, :, :-d]
         y[:, :, :-d] += rows[:, 2, :, d:]
         return y
 
+    def rows_apart(x, weight, d):
+        return rows_and_columns(x, weight, d, apart=16)
+
     def in_bands(x, weight, d):
         return conv2d(x, weight, dilation=d)
 
-    ways = (five_lines, nine_products, one_product, rows_and_columns, in_bands)
+    ways = (five_lines, nine_products, one_product, rows_and_columns, rows_apart, in_bands)
     times, steps = {}, {}
     for case in STEPS:  # first, while the C library is as it always begins
         steps[case] = in_turns({"memory fetched anew": Tinyseg(work(*case, "batch")).step}, args.rounds)
@@ -88,17 +94,31 @@ def main(argv=None):
         times[n, c, size] = in_turns(calls, args.rounds)
 
     def parts(y, gamma, beta, skip, *, axes, eps, y_moments):
-        return by_parts(y, gamma, beta, skip, *(y_moments or moments(y, axes)), axes=axes, eps=eps)
+        return by_parts(y, gamma, beta, skip, y_moments or moments(y, axes), axes=axes, eps=eps)
+
+    def one_after_the_other(x, weight, y, dilation):
+        dx = conv._gemm_output(y, weight.swapaxes(0, 1), None, -dilation)
+        return dx, conv._gemm_weight(x, y, weight.shape[2:], dilation)
 
     for case in STEPS:
-        plain, step, double = (Tinyseg(work(*case, "batch")) for _ in range(3))
+        plain, apart, step, double = (Tinyseg(work(*case, "batch")) for _ in range(4))
         double.to_float64()
 
         def one_by_one(plain=plain):
             with mock.patch.object(layers, "norm_add_relu", parts):
                 plain.step()
 
-        calls = {"norm, add, relu one by one": one_by_one, "in float64": double.step, "as it is": step.step}
+        def gradients_apart(apart=apart):
+            method = conv.METHODS["gemm"]._replace(input_and_weight=one_after_the_other)
+            with mock.patch.dict(conv.METHODS, gemm=method):
+                apart.step()
+
+        calls = {
+            "norm, add, relu one by one": one_by_one,
+            "both gradients of a convolution apart": gradients_apart,
+            "in float64": double.step,
+            "as it is": step.step,
+        }
         steps[case] |= in_turns(calls, args.rounds)
 
     print(f"{machine()}, {args.threads} threads, numpy {np.__version__}\n")

@@ -8,11 +8,12 @@ the order of the layers, is written once, in `network`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 
 from tinyseg.networks import DilatedFCN, modified
-from tinyseg.ops.conv import BAND, _products, _within
+from tinyseg.ops import conv
 from tinyseg.optim import Adam
 from tinyseg.parameters import flatten, unflatten
 from tinyseg.training import loss_and_gradient
@@ -99,7 +100,7 @@ def network(net, params, x, conv, norm, relu, concatenate):
 
 
 class PyTorch:
-    """Eager, as one would write it."""
+    """Eager, as one would write it, with Adam in one call for all parameters."""
 
     name = "pytorch"
 
@@ -118,7 +119,7 @@ class PyTorch:
         self.params = {name: tensor(array).requires_grad_() for name, array in work.params.items()}
         self.state = {name: tensor(array) for name, array in work.state.items()}
         self.images, self.masks = tensor(work.images), tensor(work.masks)
-        self.adam = torch.optim.Adam(self.params.values(), lr=RATE)
+        self.adam = torch.optim.Adam(self.params.values(), lr=RATE, fused=True)
 
     def output(self, train=True):
         F, net, params, state = self.torch.nn.functional, self.work.net, self.params, self.state
@@ -170,9 +171,9 @@ class JAX:
         self.params, self.state = to_jax(work.params), to_jax(work.state)
         self.images, self.masks = jnp.array(work.images), jnp.array(work.masks)
         zeros = {name: jnp.zeros_like(array) for name, array in self.params.items()}
-        self.memory = zeros, dict(zeros), jnp.zeros(())
+        self.memory = zeros, to_jax(zeros), jnp.zeros(())
 
-        def output(params, state):
+        def output(params, state, images):
             new_state = dict(state)
 
             def conv(x, weight, bias, dilation):
@@ -190,14 +191,14 @@ class JAX:
                 xhat = (x - moments["mean"]) * jax.lax.rsqrt(moments["variance"] + net.eps)
                 return params[f"{name}.gamma"][:, None, None] * xhat + params[f"{name}.beta"][:, None, None]
 
-            return network(net, params, self.images, conv, norm, jax.nn.relu, jnp.concatenate), new_state
+            return network(net, params, images, conv, norm, jax.nn.relu, jnp.concatenate), new_state
 
-        def loss(params, state):
-            y, new_state = output(params, state)
-            return jnp.mean((y - self.masks) ** 2), new_state
+        def loss(params, state, images, masks):
+            y, new_state = output(params, state, images)
+            return jnp.mean((y - masks) ** 2), new_state
 
-        def step(params, state, memory):
-            gradient, state = jax.grad(loss, has_aux=True)(params, state)
+        def step(params, state, memory, images, masks):
+            gradient, state = jax.grad(loss, has_aux=True)(params, state, images, masks)
             m, v, t = memory
             m = {k: 0.9 * m[k] + 0.1 * g for k, g in gradient.items()}
             v = {k: 0.999 * v[k] + 0.001 * g * g for k, g in gradient.items()}
@@ -207,17 +208,17 @@ class JAX:
             return {k: params[k] - change[k] for k in params}, state, (m, v, t)
 
         self._output, self._gradient = jax.jit(output), jax.jit(jax.grad(loss, has_aux=True))
-        self._step = jax.jit(step)
+        self._step = jax.jit(step, donate_argnums=(0, 1, 2))  # the new ones may take the old ones' memory
 
     def forward(self):
-        return self.jax.block_until_ready(self._output(self.params, self.state))[0]
+        return self.jax.block_until_ready(self._output(self.params, self.state, self.images))[0]
 
     def gradient(self):
-        return self.jax.block_until_ready(self._gradient(self.params, self.state))[0]
+        return self.jax.block_until_ready(self._gradient(self.params, self.state, self.images, self.masks))[0]
 
     def step(self):
         self.params, self.state, self.memory = self.jax.block_until_ready(
-            self._step(self.params, self.state, self.memory)
+            self._step(self.params, self.state, self.memory, self.images, self.masks)
         )
 
     def numpy(self, array):
@@ -283,47 +284,51 @@ class Autograd:
 
 
 class Gemms:
-    """A floor: tinyseg's matrix products alone, in bands of other heights, into memory that is there."""
+    """A floor: the matrix products that tinyseg makes, each in its shape, into memory that is there."""
 
     name = "gemms"
 
     def __init__(self, work: Work):
-        n, _, h, w = work.images.shape
-        rng = np.random.default_rng(0)
-        self.outputs, self.gradients, buffers = [], [], {}
+        self.buffers, engine = {}, Tinyseg(work)
+        self.products = {part: self.recorded(getattr(engine, part)) for part in ("forward", "gradient")}
+        self.products["step"] = self.products["gradient"]
 
-        def buffer(*shape, role="factor"):
-            if (role, shape) not in buffers:
-                buffers[role, shape] = rng.random(shape, np.float32)
-            return buffers[role, shape]
+    def recorded(self, function):
+        """What a run of the function multiplies: (a, b, out), or (a, b) for a new array."""
+        products, multiply, add_products = [], conv._multiply, conv._add_products
 
-        def output(o, c, kh, kw, pixels):
-            result = buffer(n, kh * o, pixels, role="result")
-            return buffer(kh * o, kw * c), buffer(n, kw * c, pixels), result
+        def first(matrix, columns, out):
+            products.append((self.like(matrix), self.like(columns), self.like(out, "out")))
+            multiply(matrix, columns, out)
 
-        for conv in convolutions(work.net):
-            weight = np.empty((conv.out_channels, conv.in_channels, conv.kernel, conv.kernel))
-            o, c, kh, kw = _within(weight, conv.dilation, h, w).shape
-            rows = h if kh == kw == 1 else min(h, max(1, BAND // w))
-            for top in range(0, h, rows):
-                bottom = min(h, top + rows)
-                self.outputs.append(output(o, c, kh, kw, (bottom - top) * w))
-                self.gradients.append(output(c, o, kh, kw, (bottom - top) * w))
-                for i in range(kh):
-                    offset = conv.dilation * (i - kh // 2)
-                    pixels = max(0, min(bottom, h - offset) - max(top, -offset)) * w
-                    self.gradients.append((buffer(n, kw * o, pixels), buffer(n, c, pixels)))
+        def second(gradient, rows, columns):
+            products.append((self.like(rows), self.like(columns, "other").swapaxes(1, 2)))
+            add_products(gradient, rows, columns)
+
+        with mock.patch.multiple(conv, _multiply=first, _add_products=second):
+            function()
+        return products
+
+    def like(self, array, role="factor"):
+        """A buffer of this array's shape, and with its rows as far apart."""
+        *rest, columns = array.shape
+        apart = array.strides[-2] // array.itemsize
+        if (role, array.shape, apart) not in self.buffers:
+            buffer = np.random.default_rng(0).random((*rest, max(apart, columns)), array.dtype)
+            self.buffers[role, array.shape, apart] = buffer[..., :columns]
+        return self.buffers[role, array.shape, apart]
+
+    def run(self, part):
+        for a, b, *out in self.products[part]:
+            conv._multiply(a, b, *out) if out else a @ b
 
     def forward(self):
-        for a, b, out in self.outputs:
-            np.matmul(a, b, out=out)
+        self.run("forward")
 
-    def step(self):
-        self.forward()
-        for a, b, *out in self.gradients:
-            np.matmul(a, b, out=out[0]) if out else _products(a, b)
+    def gradient(self):
+        self.run("gradient")
 
-    gradient = step
+    step = gradient
 
 
 class Flops:

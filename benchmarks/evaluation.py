@@ -20,7 +20,9 @@ def main(argv=None):
     from engines import PyTorch, PyTorchChannelsLast, Work
 
     from tinyseg import lungnet
+    from tinyseg.training import keep_memory
 
+    keep_memory()  # of the C library, for both
     net, rng = lungnet(), np.random.default_rng(0)
     images = rng.random((1, 1, *SIZE), np.float32)
     work = Work(net, *net.init(rng), images, np.zeros_like(images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
@@ -16,14 +17,26 @@ TURN = 0.2  # seconds of calls in a turn
 PATIENCE = 20.0  # seconds for one function; what is slower gets fewer rounds
 
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NPY_DISABLE_CPU_FEATURES", "ONEDNN_MAX_CPU_ISA",
+           "ATEN_CPU_CAPABILITY")  # fmt: skip
+
+
 def use_threads(threads: int):
-    """Hold this process and every library in it to so many threads; to be called before they are imported."""
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+    """The same terms for every library, to be called before they are imported.
+
+    Each gets so many threads and cores, and chooses its kernels for this processor itself: what the
+    environment says about one library's kernels and not the other's is dropped, and that is said.
+    """
+    for variable in THREADS:
         os.environ[variable] = str(threads)
     several = "true" if threads > 1 else "false"
     os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={several} intra_op_parallelism_threads={threads}"
     if hasattr(os, "sched_setaffinity"):  # Linux; XLA takes its threads from here
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    for variable in KERNELS:
+        if variable in os.environ:
+            print(f"{variable}={os.environ.pop(variable)}: dropped from the environment", file=sys.stderr)
 
 
 def machine() -> str:
@@ -68,13 +81,17 @@ def added_memory(script: str, *args) -> float | None:
 
 
 def peak_of(function) -> float | None:
-    """MB by which resident memory grows at most while this runs; None where Linux's /proc does not tell."""
+    """MB by which resident memory grows at most while this runs; None where Linux's /proc does not tell.
+
+    What earlier calls left free in the C library's heap is given back first, or it would be used unseen.
+    """
     try:
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
         before = _resident("VmRSS")
         function()
         return (_resident("VmHWM") - before) / 1024
-    except OSError:
+    except (OSError, AttributeError, TypeError):
         return None
 
 

@@ -52,6 +52,16 @@ def test_a_wrong_peer_is_found():
         training_step.agree(engines, ours, theirs)
 
 
+def test_one_array_without_a_gradient_is_found():
+    """The smallest gradient of all, far below the largest."""
+    ours, theirs = (engines.Tinyseg(engines.work(2, 1, 12, "batch")) for _ in range(2))
+    gradient = ours.gradient()
+    name = min(gradient, key=lambda name: np.abs(gradient[name]).max())
+    theirs.gradient = lambda: gradient | {name: np.zeros_like(gradient[name])}
+    with pytest.raises(SystemExit, match=f"tinyseg: the gradient of {name} differs"):
+        training_step.agree(engines, ours, theirs)
+
+
 def test_rows(quick, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(training_step, "CASES", [(1, 1, 16)])
     monkeypatch.setattr(engines, "PEERS", [engines.Autograd])
@@ -69,18 +79,33 @@ def test_rows(quick, monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out.count("| 1 maps, 1 x 16 px, ") == 8
 
 
-@pytest.mark.parametrize("band", [1000, 2**20])
+@pytest.mark.parametrize("band", [50, 2**20])
 def test_products_of_the_floor_are_the_steps_own(band, monkeypatch):
     """Count multiplications: a weight for each pixel, but of the taps that only meet zeros."""
-    for module in (conv, engines):
-        monkeypatch.setattr(module, "BAND", band)
+    monkeypatch.setattr(conv, "BAND", band)
+    monkeypatch.setattr(conv, "SMALL", 0)
     work = engines.work(3, 2, 16, "batch")
     convolutions = engines.convolutions(work.net)
     assert len(convolutions) == 13
     taps = [1 if c.kernel == 1 or c.dilation > 15 else 9 for c in convolutions]
     weights = sum(t * c.in_channels * c.out_channels for t, c in zip(taps, convolutions))
-    outputs = engines.Gemms(work).outputs
-    assert sum(a.size * out.shape[2] * 2 for a, _, out in outputs) == weights * 2 * 16 * 16
+    gemms = engines.Gemms(work)
+    bands = 1 if band > 16 * 16 else 16 // (band // 16) + 1
+    assert len(gemms.products["forward"]) == 13 * bands
+    for part, times in (("forward", 1), ("gradient", 3), ("step", 3)):
+        count = sum(a.shape[-2] * np.broadcast_shapes(b.shape, (2, 1, 1))[1] * b.shape[2] * 2
+                    for a, b, *_ in gemms.products[part])  # fmt: skip
+        assert count == times * weights * 2 * 16 * 16
+    gemms.step()
+
+
+def test_the_environment_does_not_choose_one_sides_kernels(monkeypatch, capsys):
+    monkeypatch.setattr(measuring.os, "environ", {"OPENBLAS_CORETYPE": "Haswell", "HOME": "here"})
+    monkeypatch.setattr(measuring.os, "sched_setaffinity", lambda pid, cores: None, raising=False)
+    measuring.use_threads(2)
+    assert "OPENBLAS_CORETYPE" not in measuring.os.environ and measuring.os.environ["HOME"] == "here"
+    assert {measuring.os.environ[variable] for variable in measuring.THREADS} == {"2"}
+    assert "OPENBLAS_CORETYPE=Haswell: dropped" in capsys.readouterr().err
 
 
 def test_turns_alternate(quick):

@@ -92,8 +92,10 @@ class BatchNorm:
         """The running statistics after a batch with these moments."""
         if not self.running:
             return {}
-        batch = zip(("mean", "variance"), its_moments)
-        return {k: self.momentum * state[k] + (1 - self.momentum) * v.ravel() for k, v in batch}  # (C,)
+        batch = {"mean": its_moments.mean, "variance": its_moments.variance}
+        return {
+            k: self.momentum * state[k] + (1 - self.momentum) * v.ravel() for k, v in batch.items()
+        }  # (C,)
 
 
 @dataclass(frozen=True)

@@ -90,27 +90,59 @@ def test_dilation_of_the_image_side_leaves_the_centre_tap_alone(dilation, method
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 @pytest.mark.parametrize(
-    "case", [(2, 3, 2, 11, 7, (3, 3), 2), (1, 8, 6, 9, 5, (3, 3), 4), (1, 2, 1, 7, 4, (5, 5), 1)], ids=str
-)
+    "case",
+    [(2, 3, 2, 11, 7, (3, 3), 2), (1, 8, 6, 9, 5, (3, 3), 4), (1, 2, 1, 7, 4, (5, 5), 1),
+     (2, 3, 4, 7, 5, (1, 1), 1), (1, 2, 2, 8, 5, (3, 1), 3)],
+    ids=str,
+)  # fmt: skip
 def test_bands_of_any_height_give_the_same(case, rows, monkeypatch):
     """Images as small as here fit into one band; bands of so many rows, the last one lower, must meet."""
     x, weight, bias, y = arrays(case)
     how = {"dilation": case[-1], "method": "gemm"}
-    expected = conv2d(x, weight, bias, **how), _weight(x, y, kernel=case[5], **how)
-    offsets = conv._offsets(case[5][1], case[-1])
-    monkeypatch.setattr(conv, "BAND", rows * len(offsets) * x[:, :, 0].size)
-    heights = [bottom - top for top, bottom, _ in conv._bands(x, offsets)]
+
+    def results():
+        both = conv._gemm_input_and_weight(x, weight, y, case[-1])
+        return (
+            conv2d(x, weight, bias, **how),
+            _input(y, weight, **how),
+            _weight(x, y, kernel=case[5], **how),
+            *both,
+        )
+
+    expected = results()
+    monkeypatch.setattr(conv, "BAND", rows * x.shape[3])
+    heights = [images.shape[2] // x.shape[3] for _, images in conv._bands(x, 10**9, down=(-1, 0, 1))]
     assert sum(heights) == x.shape[2] and set(heights[:-1]) == {rows}
-    np.testing.assert_allclose(conv2d(x, weight, bias, **how), expected[0], atol=1e-12)
-    np.testing.assert_allclose(_weight(x, y, kernel=case[5], **how), expected[1], atol=1e-12)
+    monkeypatch.setattr(conv, "SMALL", 0)
+    for got, want in zip(results(), expected):
+        np.testing.assert_allclose(got, want, atol=1e-12)
 
 
-@pytest.mark.parametrize("channels", [1, 4, 6, 7, 20])
-def test_products_of_few_and_of_many_channels(channels):
-    """Dot products or one matrix product, whichever is faster: the sum over images and pixels."""
-    a, b = np.random.default_rng(0).normal(size=(2, 2, 3 * channels, 35))
-    b = b[:, :channels]
-    np.testing.assert_allclose(conv._products(a, b), np.einsum("nap,nbp->ab", a, b), atol=1e-12)
+def test_small_products_make_lower_bands():
+    x = np.zeros((1, 2, 64, 128))
+    for weights, rows in ((81, 64), (372, 21), (10_000, 64)):
+        _, images = next(conv._bands(x, weights))
+        assert images.shape == (1, 2, rows * 128)
+
+
+@cases
+@methods
+def test_both_gradients_at_once(case, method):
+    """A training step takes another way to the same two gradients."""
+    x, weight, _, y = arrays(case)
+    how = {"dilation": case[-1], "method": method}
+    dx, dweight = conv.METHODS[method].input_and_weight(x, weight, y, case[-1])
+    np.testing.assert_allclose(dx, _input(y, weight, **how), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(dweight, _weight(x, y, kernel=case[5], **how), rtol=1e-12, atol=1e-12)
+
+
+@methods
+def test_a_negative_dilation_is_a_turned_kernel(method):
+    x, weight, _, _ = arrays((2, 3, 2, 9, 11, (3, 5), 2))
+    output = conv.METHODS[method].output
+    np.testing.assert_allclose(
+        output(x, weight, None, -2), output(x, weight[:, :, ::-1, ::-1], None, 2), atol=1e-12
+    )
 
 
 @cases

@@ -21,7 +21,7 @@ def arrays(skip, shape=(2, 3, 5, 4), dtype=np.float64):
 
 
 def by_definition(y, gamma, beta, skip=None, *, axes, eps=1e-5):
-    return definition(y, gamma, beta, skip, *moments(getval(y), axes), axes=axes, eps=eps)
+    return definition(y, gamma, beta, skip, moments(getval(y), axes), axes=axes, eps=eps)
 
 
 @norms

@@ -28,7 +28,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from autograd.extend import defjvp, defvjp, primitive
+from autograd.extend import defjvp, defvjp, defvjp_argnums, primitive
+from autograd.tracer import isbox
 
 
 def conv2d(x, weight, bias=None, *, dilation: int = 1, method: str = "gemm"):
@@ -70,10 +71,10 @@ def _output(x, weight, bias, *, dilation, method):
 def _input(y, weight, *, dilation, method):
     """dT/dx: (N, O, H, W) and (O, C, kh, kw) to (N, C, H, W).
 
-    Substitute p by p - dilation*(i - kh//2) and q alike in T: it is the convolution of y with each
-    kernel turned by 180 degrees and the roles of its channels swapped.
+    Substitute p by p - dilation*(i - kh//2) and q alike in T: it is the convolution of y with the roles of
+    the kernel's channels swapped and every offset turned round, as if the dilation were negative.
     """
-    return METHODS[method].output(y, weight[:, :, ::-1, ::-1].swapaxes(0, 1), None, dilation)
+    return METHODS[method].output(y, weight.swapaxes(0, 1), None, -dilation)
 
 
 @primitive
@@ -82,12 +83,24 @@ def _weight(x, y, *, kernel, dilation, method):
     return METHODS[method].weight(x, y, kernel, dilation)
 
 
-defvjp(
-    _output,
-    lambda ans, x, weight, bias, **how: lambda y: _input(y, weight, **how),
-    lambda ans, x, weight, bias, **how: lambda y: _weight(x, y, kernel=weight.shape[2:], **how),
-    lambda ans, x, weight, bias, **how: lambda y: y.sum(axis=(0, 2, 3)),
-)
+def _output_vjp(argnums, ans, args, how):
+    x, weight, _ = args
+
+    def vjp(y):
+        if argnums == (0, 1, 2) and not any(map(isbox, (x, weight, y))):  # a training step: all at once
+            both = METHODS[how["method"]].input_and_weight(x, weight, y, how["dilation"])
+            return *both, sum_pixels(y).sum(axis=0)  # (N, O) -> (O,)
+        sides = (
+            lambda: _input(y, weight, **how),
+            lambda: _weight(x, y, kernel=weight.shape[2:], **how),
+            lambda: y.sum(axis=(0, 2, 3)),
+        )
+        return [sides[argnum]() for argnum in argnums]
+
+    return vjp
+
+
+defvjp_argnums(_output, _output_vjp)
 defvjp(
     _input,
     lambda ans, y, weight, **how: lambda x: _output(x, weight, None, **how),
@@ -114,16 +127,17 @@ defjvp(_weight, "same", "same")
 
 
 def _zero_stuffed(weight, dilation):
-    """The dense kernel that a dilated one stands for: `dilation - 1` zeros between its taps."""
+    """The dense kernel that a dilated one stands for; a negative dilation fills it from the other end."""
     o, c, kh, kw = weight.shape
-    dense = np.zeros((o, c, (kh - 1) * dilation + 1, (kw - 1) * dilation + 1), weight.dtype)
+    reach = abs(dilation)
+    dense = np.zeros((o, c, (kh - 1) * reach + 1, (kw - 1) * reach + 1), weight.dtype)
     dense[:, :, ::dilation, ::dilation] = weight
     return dense
 
 
 def _padded(x, kernel, dilation):
     """Zeros round each image, as far as the outermost taps reach."""
-    return np.pad(x, [(0, 0), (0, 0)] + [(dilation * (k // 2),) * 2 for k in kernel])
+    return np.pad(x, [(0, 0), (0, 0)] + [(abs(dilation) * (k // 2),) * 2 for k in kernel])
 
 
 def _inside(plane, kernel):
@@ -145,84 +159,143 @@ def _scipy_weight(x, y, kernel, dilation):
     return np.sum(dense, axis=0)[:, :, ::dilation, ::dilation]  # (N, O, C, ...) -> (O, C, kh, kw)
 
 
-# Through matrix products: fast. A 3x3 kernel is three rows of three columns, so move the image by the
-# three column offsets, let one product apply all the weights, and add the three rows that it gives, each
-# moved by its row offset. docs/convolution.md goes there step by step, on paper and by the clock.
+def _scipy_input_and_weight(x, weight, y, dilation):
+    dx = _scipy_output(y, weight.swapaxes(0, 1), None, -dilation)
+    return dx, _scipy_weight(x, y, weight.shape[2:], dilation)
+
+
+# Through matrix products: fast. A 3x3 kernel is three rows of three columns. So move the image by the three
+# column offsets, let one product apply all the weights, and add up the three rows that it gives, each moved
+# by its row offset. docs/convolution.md goes there step by step, on paper and by the clock.
 
 
 def _gemm_output(x, weight, bias, dilation):
-    n, c, h, w = x.shape
-    weight = _within(weight, dilation, h, w)
-    o, _, kh, kw = weight.shape
-    matrix = weight.transpose(2, 0, 3, 1).reshape(kh * o, kw * c)  # (O, C, kh, kw) -> (kh*O, kw*C)
-    if kh == kw == 1:  # it looks nowhere else
-        y = (matrix @ x.reshape(n, c, h * w)).reshape(n, o, h, w)  # (N, O, H*W) -> (N, O, H, W)
-        return y if bias is None else np.add(y, bias[:, None, None], out=y)  # (O,) -> (O, 1, 1)
-    y = np.empty((n, o, h, w), x.dtype)
-    y[...] = 0 if bias is None else bias[:, None, None]  # (O,) -> (O, 1, 1)
-    for top, bottom, columns in _bands(x, _offsets(kw, dilation)):
-        product = matrix @ columns.reshape(n, kw * c, -1)  # (kh*O, kw*C) @ (N, kw*C, P) -> (N, kh*O, P)
-        rows = product.reshape(n, kh, o, bottom - top, w)  # (N, kh*O, P) -> (N, kh, O, rows, W)
-        for i, offset in enumerate(_offsets(kh, dilation)):
-            first, last = max(0, top - offset), min(h, bottom - offset)
-            if first < last:
-                y[:, :, first:last] += rows[:, i, :, first + offset - top : last + offset - top]
-    return y
+    weight = _within(weight, dilation, *x.shape[2:])
+    matrix, rows = _matrix(weight), _rows(x, weight)
+    for pixels, columns in _bands(x, weight.size, across=_offsets(weight.shape[3], dilation)):
+        _multiply(matrix, columns, out=rows[:, :, pixels])
+    return _added_up(rows, x, weight, bias, dilation)
 
 
 def _gemm_weight(x, y, kernel, dilation):
-    # T again: y moved back by the columns times x moved by the rows, summed over all pixels.
-    (n, c, h, w), o = x.shape, y.shape[1]
-    gradient = np.zeros((o, c, *kernel), x.dtype)
-    inside = _within(gradient, dilation, h, w)
+    # T again: x moved by the rows times y moved back by the columns, summed over all pixels.
+    gradient = np.zeros((y.shape[1], x.shape[1], *kernel), x.dtype)
+    inside = _within(gradient, dilation, *x.shape[2:])
     kh, kw = inside.shape[2:]
-    for top, bottom, columns in _bands(y, _offsets(kw, -dilation)):
-        for i, offset in enumerate(_offsets(kh, dilation)):
-            first, last = max(top, -offset), min(bottom, h - offset)
-            if first < last:
-                left = columns[:, :, :, first - top : last - top].reshape(n, kw * o, -1)  # (N, kw*O, P)
-                right = x[:, :, first + offset : last + offset].reshape(n, c, -1)  # (N, C, P)
-                product = _products(left, right).reshape(kw, o, c)  # (kw*O, C) -> (kw, O, C)
-                inside[:, :, i] += product.transpose(1, 2, 0)  # (kw, O, C) -> (O, C, kw)
+    down = _bands(x, inside.size, down=_offsets(kh, dilation))
+    across = _bands(y, inside.size, across=_offsets(kw, -dilation))
+    for (_, rows), (_, columns) in zip(down, across):
+        _add_products(inside, rows, columns)
     return gradient
 
 
-BAND = 2**20  # numbers moved at a time, 4 MB in float32: they stay in the processor's caches
+def _gemm_input_and_weight(x, weight, y, dilation):
+    # Both of the above want y moved back by the columns: do that once.
+    gradient = np.zeros(weight.shape, weight.dtype)
+    inside = _within(gradient, dilation, *x.shape[2:])
+    weight = _within(weight, dilation, *x.shape[2:]).swapaxes(0, 1)
+    matrix, dx_rows = _matrix(weight), _rows(y, weight)
+    kh, kw = weight.shape[2:]
+    down = _bands(x, weight.size, down=_offsets(kh, dilation))
+    across = _bands(y, weight.size, across=_offsets(kw, -dilation))
+    for (_, rows), (pixels, columns) in zip(down, across):
+        _multiply(matrix, columns, out=dx_rows[:, :, pixels])
+        _add_products(inside, rows, columns)
+    return _added_up(dx_rows, y, weight, None, -dilation), gradient
 
 
-def _bands(x, offsets):
-    """Go down the images band by band: (top, bottom, columns), x[:, :, top:bottom] moved by each offset.
+def _matrix(weight):
+    """All weights as one matrix, by which columns become rows."""
+    o, c, kh, kw = weight.shape
+    return weight.transpose(2, 0, 3, 1).reshape(kh * o, kw * c)  # (O, C, kh, kw) -> (kh*O, kw*C)
 
-    columns[:, j, ..., q] is x[..., q + offsets[j]], zero outside the image: (N, kw, C, rows, W). Each band
-    uses the same memory again, because large fresh arrays would cost more than the products: the system
-    hands them out page by page, and clears each page first.
+
+def _rows(x, weight):
+    """Memory for what the kernel's rows give, (N, kh*O, H*W); for a single row, that is the output."""
+    (n, _, h, w), (o, _, kh, _) = x.shape, weight.shape
+    return np.empty((n, o, h * w), x.dtype) if kh == 1 else _matrices(n, kh * o, h * w, x.dtype)
+
+
+def _multiply(matrix, columns, out):
+    """(kh*O, kw*C) @ (N, kw*C, P) -> (N, kh*O, P)."""
+    if matrix.shape[1] == 1:  # an outer product, for which matmul does not ask the BLAS
+        np.multiply(matrix, columns, out=out)
+    else:
+        np.matmul(matrix, columns, out=out)
+
+
+def _added_up(rows, x, weight, bias, dilation):
+    """The output: what each row of the kernel gave, moved by its offset, and the bias."""
+    (n, _, h, w), (o, _, kh, _) = x.shape, weight.shape
+    rows = rows.reshape(n, kh, o, h, w)  # (N, kh*O, H*W) -> (N, kh, O, H, W)
+    bias = 0 if bias is None else bias[:, None, None]  # (O,) -> (O, 1, 1)
+    middle = rows[:, kh // 2]
+    y = np.add(middle, bias, out=middle if kh == 1 else None)
+    for i, offset in enumerate(_offsets(kh, dilation)):
+        if offset:
+            first, last = max(0, -offset), min(h, h - offset)
+            y[:, :, first:last] += rows[:, i, :, first + offset : last + offset]
+    return y
+
+
+def _add_products(gradient, rows, columns):
+    """To each weight, the sum of x moved by its row times y moved back by its column."""
+    o, c, kh, kw = gradient.shape
+    products = rows @ columns.swapaxes(1, 2)  # (N, kh*C, P) @ (N, P, kw*O) -> (N, kh*C, kw*O)
+    products = products.sum(axis=0).reshape(kh, c, kw, o)  # (N, kh*C, kw*O) -> (kh, C, kw, O)
+    gradient += products.transpose(3, 1, 0, 2)  # (kh, C, kw, O) -> (O, C, kh, kw)
+
+
+BAND = 2**13  # pixels at a time: what belongs to them stays in the processor's caches
+SMALL = 10**6  # multiplications in a product that a BLAS may do without packing its matrices first
+
+
+def _bands(x, weights, down=(0,), across=(0,)):
+    """Go down the images band by band: (pixels, moved), some of the H*W pixels and x moved by each offset.
+
+    moved[:, k, :, p, q] is x[:, :, p + down, q + across] for the k-th pair of offsets, zero outside the
+    image; as a matrix, (N, k*C, P). Each band uses the same memory again. The kernel has so many `weights`.
     """
     n, c, h, w = x.shape
-    if offsets == [0]:
-        yield 0, h, x[:, None]  # (N, C, H, W) -> (N, 1, C, H, W)
+    small = SMALL // weights
+    height = min(h, max(1, (small if 1000 <= small < BAND else BAND) // w))
+    bands = [(top, min(h, top + height)) for top in range(0, h, height)]
+    offsets = [(i, j) for i in down for j in across]
+    if offsets == [(0, 0)]:  # nothing moves
+        images = x.reshape(n, c, h * w)  # (N, C, H, W) -> (N, C, H*W)
+        for top, bottom in bands:
+            yield slice(top * w, bottom * w), images[:, :, top * w : bottom * w]
         return
-    rows = min(h, max(1, BAND // (n * len(offsets) * c * w)))
-    columns = np.zeros((n, len(offsets), c, rows, w), x.dtype)
-    for top in range(0, h, rows):
-        bottom = min(h, top + rows)
-        for j, offset in enumerate(offsets):
-            to = slice(max(0, -offset), w - max(0, offset))
-            source = slice(max(0, offset), w - max(0, -offset))
-            columns[:, j, :, : bottom - top, to] = x[:, :, top:bottom, source]
-        yield top, bottom, columns[:, :, :, : bottom - top]
+    memory = _matrices(n, len(offsets) * c, height * w, x.dtype)
+    for top, bottom in bands:
+        moved = memory[:, :, : (bottom - top) * w]
+        images = moved.reshape(n, len(offsets), c, bottom - top, w)  # (N, k*C, P) -> (N, k, C, rows, W)
+        for k, (i, j) in enumerate(offsets):
+            _look(x, top + i, j, out=images[:, k])
+        yield slice(top * w, bottom * w), moved
 
 
-def _products(a, b):
-    """The sum over images and pixels of a times b, for each two channels: (N, A, P), (N, B, P) to (A, B)."""
-    if a.shape[1] * b.shape[1] < 128:  # too few for the BLAS's blocks: one dot product each is faster
-        return np.vecdot(a[:, :, None], b[:, None]).sum(axis=0)
-    return (a @ b.swapaxes(1, 2)).sum(axis=0)
+def _look(x, top, left, out):
+    """out[:, :, p, q] = x[:, :, top + p, left + q], zero outside the image."""
+    (h, w), (rows, columns) = x.shape[2:], out.shape[2:]
+    first, start = max(0, -top), max(0, -left)
+    last, stop = max(first, min(rows, h - top)), min(columns, w - left)
+    if first or last < rows:
+        out[:, :, :first] = out[:, :, last:] = 0
+    if start or stop < columns:
+        out[..., :start] = out[..., stop:] = 0
+    out[:, :, first:last, start:stop] = x[:, :, top + first : top + last, left + start : left + stop]
+
+
+def _matrices(n, rows, columns, dtype):
+    """Memory for N matrices whose rows do not lie a power of two apart: those would share few cache lines."""
+    return np.empty((n, rows, columns + 16), dtype)[:, :, :columns]
 
 
 def _within(weight, dilation, h, w):
     """A view of the taps that can touch an image of h x w: the others meet zeros alone."""
     ci, cj = weight.shape[2] // 2, weight.shape[3] // 2
-    ri, rj = min(ci, (h - 1) // dilation), min(cj, (w - 1) // dilation)
+    ri, rj = min(ci, (h - 1) // abs(dilation)), min(cj, (w - 1) // abs(dilation))
     return weight[:, :, ci - ri : ci + ri + 1, cj - rj : cj + rj + 1]
 
 
@@ -231,14 +304,24 @@ def _offsets(taps, dilation):
     return [dilation * (i - taps // 2) for i in range(taps)]
 
 
+def sum_pixels(x):
+    """(N, C, H, W) to (N, C): a dot product with ones, for which the BLAS takes half of NumPy's time."""
+    n, c, h, w = x.shape
+    return np.vecdot(x.reshape(n, c, h * w), np.ones(h * w, x.dtype))  # (N, C, H*W) -> (N, C)
+
+
 class Method(NamedTuple):
-    """Two sides of T suffice: the third is the first with a turned kernel."""
+    """Two sides of T suffice: the third is the first again. A training step wants two of them at once."""
 
     output: Callable
     weight: Callable
+    input_and_weight: Callable
 
 
-METHODS = {"gemm": Method(_gemm_output, _gemm_weight), "scipy": Method(_scipy_output, _scipy_weight)}
+METHODS = {
+    "gemm": Method(_gemm_output, _gemm_weight, _gemm_input_and_weight),
+    "scipy": Method(_scipy_output, _scipy_weight, _scipy_input_and_weight),
+}
 
 
 def _check(x, weight, bias, dilation, method):

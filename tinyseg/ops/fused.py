@@ -26,7 +26,7 @@ from autograd.tracer import getval, isbox
 
 from tinyseg.ops.activation import relu
 from tinyseg.ops.combine import add, check_addends
-from tinyseg.ops.norm import BATCH, check, count, mean_product, moments, normalize, per_channel
+from tinyseg.ops.norm import BATCH, check, count, mean_of, mean_product, moments, normalize, per_channel
 
 
 def norm_add_relu(y, gamma, beta, skip=None, *, axes, eps: float = 1e-5, y_moments=None):
@@ -54,40 +54,45 @@ def norm_add_relu(y, gamma, beta, skip=None, *, axes, eps: float = 1e-5, y_momen
         check_addends(getval(skip), value)
         if skip.shape[1] not in (1, y.shape[1]):
             raise ValueError(f"norm_add_relu: expected skip (N, 1 or {y.shape[1]}, H, W), got {skip.shape}")
-    mean, variance = moments(value, axes) if y_moments is None else y_moments
-    return _norm_add_relu(y, gamma, beta, skip, mean, variance, axes=axes, eps=float(eps))
+    y_moments = y_moments or moments(value, axes)
+    return _norm_add_relu(y, gamma, beta, skip, y_moments, axes=axes, eps=float(eps))
 
 
-def definition(y, gamma, beta, skip, mean, variance, *, axes, eps):
+def definition(y, gamma, beta, skip, y_moments, *, axes, eps):
     """The same from its parts. Forward mode and second derivatives go through it."""
-    y = add(y, normalize(y, gamma, beta, axes=axes, eps=eps, x_moments=(mean, variance)))
+    y = add(y, normalize(y, gamma, beta, axes=axes, eps=eps, x_moments=y_moments))
     return relu(y if skip is None else add(skip, y))
 
 
 @primitive
-def _norm_add_relu(y, gamma, beta, skip, mean, variance, *, axes, eps):
-    out = y - mean
-    out *= 1 + per_channel(gamma) * (variance + eps) ** -0.5
+def _norm_add_relu(y, gamma, beta, skip, y_moments, *, axes, eps):
+    mean, variance, centred = y_moments
+    out = centred * (1 + per_channel(gamma) * (variance + eps) ** -0.5)
     out += mean + per_channel(beta)
     if skip is not None:
         out += skip
-    return np.maximum(out, 0, out=out)
+    zeros = np.zeros(out.shape[2:], out.dtype)  # (H, W): beside a single 0, maximum takes three times as long
+    return np.maximum(out, zeros, out=out)
 
 
 def _vjp(argnums, ans, args, how):
+    if any(map(isbox, args)):  # it is to be differentiated once more
+        return lambda g: make_vjp(definition, argnums)(*args, **how)[0](g)
+    _, gamma, beta, skip, y_moments = args  # y itself can go: it is mean + centred
+    mean, variance, centred = y_moments
+
     def vjp(g):
-        if any(map(isbox, (g, *args))):  # it is to be differentiated once more
+        if isbox(g):
+            args = mean + centred, gamma, beta, skip, y_moments
             return make_vjp(definition, argnums)(*args, **how)[0](g)
-        y, gamma, _, skip, mean, variance = args
         axes, r = how["axes"], (variance + how["eps"]) ** -0.5
-        scale, pixels = per_channel(gamma) * r, count(y, axes)
+        scale, pixels = per_channel(gamma) * r, count(g, axes)
         g = g * (ans > 0)
-        dy = y - mean
-        sum_g, sum_xhat_g = g.sum(axis=axes, keepdims=True), pixels * r * mean_product.fun(dy, g, axes)
-        dy *= -scale * r * sum_xhat_g / pixels
-        dy -= scale * sum_g / pixels
+        m_g, m_xhat_g = mean_of(g, axes), r * mean_product(centred, g, axes)
+        dy = centred * (-scale * r * m_xhat_g)
+        dy -= scale * m_g
         dy += (1 + scale) * g
-        dgamma, dbeta = sum_xhat_g.sum(axis=BATCH), sum_g.sum(axis=BATCH)  # (1 or N, C, 1, 1) -> (C,)
+        dgamma, dbeta = (pixels * m.sum(axis=BATCH) for m in (m_xhat_g, m_g))  # (1 or N, C, 1, 1) -> (C,)
         dskip = g if skip is None or skip.shape == g.shape else g.sum(axis=1, keepdims=True)
         return [(dy, dgamma, dbeta, dskip)[argnum] for argnum in argnums]
 

@@ -17,10 +17,14 @@ is symmetric (exchange dx and g in m(g dxhat): nothing changes), so it serves go
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import autograd.numpy as np
 from autograd.extend import defjvp, defvjp, defvjp_argnums, primitive
 from autograd.tracer import getval, isbox
 from numpy import vecdot
+
+from tinyseg.ops.conv import sum_pixels
 
 BATCH = (0, 2, 3)
 INSTANCE = (2, 3)
@@ -73,29 +77,36 @@ def fixed_norm(x, gamma, beta, mean, variance, *, eps: float = 1e-5):
     return (x - per_channel(mean)) * per_channel(scale) + per_channel(beta)
 
 
-def moments(x, axes):
-    """Mean and biased variance of x (N, C, H, W) over `axes`, both with four axes and of x's dtype.
+class Moments(NamedTuple):
+    """What a norm has to know of its x (N, C, H, W), of x's dtype."""
+
+    mean: Any  # (1 or N, C, 1, 1)
+    variance: Any  # biased, (1 or N, C, 1, 1)
+    centred: Any  # x - mean, (N, C, H, W)
+
+
+def moments(x, axes) -> Moments:
+    """Mean and biased variance of x (N, C, H, W) over `axes`, and x - mean, which is made on the way.
 
         mean = sum(x) / n,  variance = sum((x - mean)^2) / n
 
     In two passes: the mean square less the squared mean would cancel where the mean is large.
     """
-    mean = _mean(x, axes)
+    mean = mean_of(x, axes)
     centred = x - mean
-    return mean, mean_product(centred, centred, axes)
+    return Moments(mean, mean_product(centred, centred, axes), centred)
 
 
 def normalize(x, gamma, beta, *, axes, eps, x_moments=None):
     """Either norm, by its axes; a caller who has x's own plain moments at hand may pass them."""
     check(getval(x), gamma=getval(gamma), beta=getval(beta))
-    mean, variance = moments(getval(x), axes) if x_moments is None else x_moments
-    return _normalize(x, gamma, beta, mean, variance, axes=axes, eps=float(eps))
+    x_moments = x_moments or moments(getval(x), axes)
+    return _normalize(x, gamma, beta, x_moments, axes=axes, eps=float(eps))
 
 
 @primitive
-def _normalize(x, gamma, beta, mean, variance, *, axes, eps):
-    y = x - mean
-    y *= per_channel(gamma) * (variance + eps) ** -0.5
+def _normalize(x, gamma, beta, x_moments, *, axes, eps):
+    y = x_moments.centred * (per_channel(gamma) * (x_moments.variance + eps) ** -0.5)
     y += per_channel(beta)
     return y
 
@@ -105,12 +116,12 @@ def _normalize(x, gamma, beta, mean, variance, *, axes, eps):
 
 
 def _normalize_vjp(argnums, ans, args, how):
-    x, gamma, beta, mean, variance = args
+    x, gamma, _, x_moments = args
 
     def vjp(g):
-        xhat, r = _xhat(x, mean, variance, **how)
-        m_g, m_xhat_g = _mean(g, how["axes"]), mean_product(xhat, g, how["axes"])
-        pixels = x.size // m_g.size
+        xhat, r = _xhat(x, x_moments, **how)
+        m_g, m_xhat_g = mean_of(g, how["axes"]), mean_product(xhat, g, how["axes"])
+        pixels = count(x, how["axes"])
         cotangents = (
             lambda: per_channel(gamma) * r * (g - m_g - xhat * m_xhat_g),
             lambda: np.sum(m_xhat_g * pixels, axis=BATCH),  # (1 or N, C, 1, 1) -> (C,)
@@ -121,54 +132,57 @@ def _normalize_vjp(argnums, ans, args, how):
     return vjp
 
 
-def _normalize_jvp(dx, ans, x, gamma, beta, mean, variance, **how):
-    xhat, r = _xhat(x, mean, variance, **how)
-    projected = dx - _mean(dx, how["axes"]) - xhat * mean_product(xhat, dx, how["axes"])
+def _normalize_jvp(dx, ans, x, gamma, beta, x_moments, **how):
+    xhat, r = _xhat(x, x_moments, **how)
+    projected = dx - mean_of(dx, how["axes"]) - xhat * mean_product(xhat, dx, how["axes"])
     return per_channel(gamma) * r * projected
 
 
-def _xhat(x, mean, variance, *, axes, eps):
+def _xhat(x, x_moments, *, axes, eps):
     """xhat and r. The forward pass measured the moments, so they come as constants and need no second look.
 
     The closed form above knows how they depend on x. To differentiate it once more, autograd has to know too.
     """
-    if isbox(x):
-        mean, variance = moments(x, axes)
+    _, variance, centred = moments(x, axes) if isbox(x) else x_moments
     r = (variance + eps) ** -0.5
-    return (x - mean) * r, r
+    return centred * r, r
 
 
 defvjp_argnums(_normalize, _normalize_vjp)
 defjvp(
     _normalize,
     _normalize_jvp,
-    lambda dgamma, ans, x, gamma, beta, mean, variance, **how: (
-        per_channel(dgamma) * _xhat(x, mean, variance, **how)[0]
-    ),
+    lambda dgamma, ans, x, gamma, beta, x_moments, **how: per_channel(dgamma) * _xhat(x, x_moments, **how)[0],
     lambda dbeta, ans, *_, **how: np.broadcast_to(per_channel(dbeta), ans.shape),
 )
 
 
-def _mean(x, axes):
-    # A sum and a division, because autograd's own `mean` turns float32 into float64 going back.
-    return x.sum(axis=axes, keepdims=True) / count(x, axes)
+@primitive
+def mean_of(x, axes):
+    """m(x): (N, C, H, W) to (1, C, 1, 1) for a batch's channels, to (N, C, 1, 1) for an image's."""
+    return _mean(sum_pixels(x), x, axes)
 
 
 @primitive
 def mean_product(x, y, axes):
     """m(x y), without an array for x y: each image's channel is one dot product."""
     n, c, h, w = x.shape
-    dots = vecdot(x.reshape(n, c, h * w), y.reshape(n, c, h * w))  # (N, C, H*W) twice -> (N, C)
-    dots = dots.reshape(n, c, 1, 1)
-    return (dots.sum(axis=0, keepdims=True) if axes == BATCH else dots) / count(x, axes)
+    return _mean(vecdot(x.reshape(n, c, h * w), y.reshape(n, c, h * w)), x, axes)  # (N, C, H*W) to (N, C)
 
 
-# It is linear in x and in y: d m(x y) = m(dx y) + m(x dy), so g goes back to x as g y / n.
+def _mean(sums, x, axes):
+    sums = sums.sum(axis=0, keepdims=True) if axes == BATCH else sums
+    return sums[..., None, None] / count(x, axes)  # (1 or N, C) -> (1 or N, C, 1, 1)
+
+
+# Both are linear. d m(x y) = m(dx y) + m(x dy), so g goes back to x as g y / n; m(x) is m(x 1).
+defvjp(mean_of, lambda ans, x, axes: lambda g: np.broadcast_to(g / count(x, axes), x.shape))
 defvjp(
     mean_product,
     lambda ans, x, y, axes: lambda g: y * (g / count(x, axes)),
     lambda ans, x, y, axes: lambda g: x * (g / count(x, axes)),
 )
+defjvp(mean_of, "same")
 defjvp(mean_product, "same", "same")
 
 
