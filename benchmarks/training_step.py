@@ -32,6 +32,7 @@ def main(argv=None):
     use_threads(args.threads)
     import engines  # only now: the libraries read their number of threads when they are loaded
 
+    from tinyseg.files import write_whole
     from tinyseg.training import keep_memory
 
     keep_memory()  # every engine in this process has the same C library
@@ -55,9 +56,8 @@ def main(argv=None):
             if size in args.sizes and maps in args.maps:
                 case = {"maps": maps, "batch": batch, "size": size, "norm": norm}
                 rows += measure(engines, here, case, args)
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(rows, file, indent=1)
+                if args.json:
+                    write_whole(args.json, json.dumps(rows, indent=1))
 
 
 def measure(engines, peers, case, args):
@@ -77,10 +77,9 @@ def measure(engines, peers, case, args):
     times |= {(flops, part): times[flops, "forward"] * flops.scale(part) for part in PARTS}
     rows = []
     for engine in built:
-        floor = engine.name in ("gemms", "flops")
-        memory = (
-            None if floor else added_memory(__file__, engine.name, *case.values(), "--threads", args.threads)
-        )
+        memory = None
+        if engine.name not in ("gemms", "flops", "jax"):  # XLA keeps a step's memory to itself until the next
+            memory = added_memory(__file__, engine.name, *case.values(), "--threads", args.threads)
         ms = {part: 1000 * times[engine, part] for part in PARTS}
         for part in PARTS:
             of_step = memory if part == "step" else None

@@ -40,7 +40,7 @@ def test_examples_print_what_the_readme_says(capsys, tmp_path, monkeypatch):
 def test_convolution_on_paper_comes_out_as_printed(capsys):
     text, names = (ROOT / "docs/convolution.md").read_text(), {}
     blocks = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", text, flags=re.M | re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for code, printed in blocks:
         exec(code, names)
         assert capsys.readouterr().out == printed

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from autograd import make_vjp
 from harness import check_op
 from scipy import ndimage
 
@@ -194,6 +195,18 @@ def test_views_and_read_only_arrays_do():
     np.testing.assert_allclose(conv2d(turned, weight, bias, dilation=2), conv2d(x, weight, bias, dilation=2))
 
 
+@methods
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint64])
+def test_numpys_whole_numbers_are_dilations_too(kind, method):
+    x, weight, bias, _ = arrays((1, 2, 2, 70, 5, (3, 3), 2))
+    for dilation in (2, 65):
+        how = {"method": method}
+        vjp, y = make_vjp(lambda x: conv2d(x, weight, bias, dilation=kind(dilation), **how))(x)  # noqa: B023
+        expected, z = make_vjp(lambda x: conv2d(x, weight, bias, dilation=dilation, **how))(x)  # noqa: B023
+        np.testing.assert_array_equal(y, z)
+        np.testing.assert_array_equal(vjp(y), expected(y))
+
+
 def test_result_holds_no_larger_array_alive():
     x, weight, _, _ = arrays((1, 2, 3, 8, 8, (3, 3), 1))
     y = conv2d(x, weight)
@@ -210,6 +223,7 @@ X, W, B = np.zeros((2, 3, 5, 5)), np.zeros((4, 3, 3, 3)), np.zeros(4)
         ((X, W[0]), {}, r"weight \(O, C, kh, kw\)"),
         ((X[:, :2], W), {}, r"expects x \(N, 3, H, W\), got \(2, 2, 5, 5\)"),
         ((X[:0], W), {}, "expects x"),
+        ((X, W[:0]), {}, r"weight \(0, 3, 3, 3\) expects"),
         ((X, W[..., :2]), {}, "odd kernel, got 3x2"),
         ((X, W, B[:3]), {}, r"expected bias \(4,\), got \(3,\)"),
         ((X.astype("f"), W), {}, r"got \['float32', 'float64'\]"),

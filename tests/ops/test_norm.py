@@ -85,6 +85,17 @@ def test_two_passes_survive_a_large_mean():
     np.testing.assert_allclose(variance.item(), noise.var(), rtol=1e-3)
 
 
+@pytest.mark.parametrize("broadcast", [False, True])
+@pytest.mark.parametrize(("value", "size"), [(1000.1, 256), (1e4 / 3, 1024)])
+def test_the_mean_of_many_equal_numbers_is_that_number(value, size, broadcast):
+    """One float32 sum over a million pixels would be off by 0.7; a variance that should be 0, by 0.5."""
+    x = np.broadcast_to(np.float32(value), (1, 1, size, size))
+    x = x if broadcast else x.copy()
+    mean, variance, _ = moments(x, INSTANCE)
+    np.testing.assert_allclose(mean.item(), np.float32(value), rtol=1e-5)
+    assert variance <= (1e-5 * value) ** 2
+
+
 @norms
 def test_a_flat_channel_is_no_division_by_zero(norm, axes):
     x = np.full((2, 1, 3, 3), 5.0)

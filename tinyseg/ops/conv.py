@@ -53,11 +53,14 @@ def conv2d(x, weight, bias=None, *, dilation: int = 1, method: str = "gemm"):
 
     Source: Yu & Koltun 2016 (arXiv 1511.07122), section 2; the paper's block, Anthimopoulos et al. 2018.
     """
+    if isinstance(dilation, np.integer):
+        dilation = int(dilation)  # it is going to be negated, and an unsigned one cannot be
     return _output(x, weight, bias, dilation=dilation, method=method)
 
 
 # The three sides of T. Each is a primitive for autograd, linear in x, weight and y: going forward, its
 # derivative is itself; going back, it is the other two sides. The bias only joins y's sum, once a pixel.
+# From here on, a negative dilation means a kernel turned by 180 degrees: all its offsets change sign.
 
 
 @primitive
@@ -72,7 +75,7 @@ def _input(y, weight, *, dilation, method):
     """dT/dx: (N, O, H, W) and (O, C, kh, kw) to (N, C, H, W).
 
     Substitute p by p - dilation*(i - kh//2) and q alike in T: it is the convolution of y with the roles of
-    the kernel's channels swapped and every offset turned round, as if the dilation were negative.
+    the kernel's channels swapped and every offset's sign changed.
     """
     return METHODS[method].output(y, weight.swapaxes(0, 1), None, -dilation)
 
@@ -87,7 +90,9 @@ def _output_vjp(argnums, ans, args, how):
     x, weight, _ = args
 
     def vjp(y):
-        if argnums == (0, 1, 2) and not any(map(isbox, (x, weight, y))):  # a training step: all at once
+        if argnums == (0, 1, 2) and not any(map(isbox, (x, weight, y))):
+            # A training step. Nothing is differentiated any further, so no primitive is needed, and one pass
+            # gives both gradients.
             both = METHODS[how["method"]].input_and_weight(x, weight, y, how["dilation"])
             return *both, sum_pixels(y).sum(axis=0)  # (N, O) -> (O,)
         sides = (
@@ -184,24 +189,24 @@ def _gemm_weight(x, y, kernel, dilation):
     kh, kw = inside.shape[2:]
     down = _bands(x, inside.size, down=_offsets(kh, dilation))
     across = _bands(y, inside.size, across=_offsets(kw, -dilation))
-    for (_, rows), (_, columns) in zip(down, across):
-        _add_products(inside, rows, columns)
+    for (_, x_moved), (_, y_moved) in zip(down, across):
+        _add_products(inside, x_moved, y_moved)
     return gradient
 
 
 def _gemm_input_and_weight(x, weight, y, dilation):
-    # Both of the above want y moved back by the columns: do that once.
+    # Both of the above want y moved back by the columns. So move it once, band by band, for both.
     gradient = np.zeros(weight.shape, weight.dtype)
     inside = _within(gradient, dilation, *x.shape[2:])
-    weight = _within(weight, dilation, *x.shape[2:]).swapaxes(0, 1)
-    matrix, dx_rows = _matrix(weight), _rows(y, weight)
-    kh, kw = weight.shape[2:]
-    down = _bands(x, weight.size, down=_offsets(kh, dilation))
-    across = _bands(y, weight.size, across=_offsets(kw, -dilation))
-    for (_, rows), (pixels, columns) in zip(down, across):
-        _multiply(matrix, columns, out=dx_rows[:, :, pixels])
-        _add_products(inside, rows, columns)
-    return _added_up(dx_rows, y, weight, None, -dilation), gradient
+    swapped = _within(weight, dilation, *x.shape[2:]).swapaxes(0, 1)
+    matrix, rows = _matrix(swapped), _rows(y, swapped)
+    kh, kw = inside.shape[2:]
+    down = _bands(x, inside.size, down=_offsets(kh, dilation))
+    across = _bands(y, inside.size, across=_offsets(kw, -dilation))
+    for (_, x_moved), (pixels, y_moved) in zip(down, across):
+        _multiply(matrix, y_moved, out=rows[:, :, pixels])
+        _add_products(inside, x_moved, y_moved)
+    return _added_up(rows, y, swapped, None, -dilation), gradient
 
 
 def _matrix(weight):
@@ -230,7 +235,7 @@ def _added_up(rows, x, weight, bias, dilation):
     rows = rows.reshape(n, kh, o, h, w)  # (N, kh*O, H*W) -> (N, kh, O, H, W)
     bias = 0 if bias is None else bias[:, None, None]  # (O,) -> (O, 1, 1)
     middle = rows[:, kh // 2]
-    y = np.add(middle, bias, out=middle if kh == 1 else None)
+    y = np.add(middle, bias, out=middle if kh == 1 else None)  # a single row is the output already
     for i, offset in enumerate(_offsets(kh, dilation)):
         if offset:
             first, last = max(0, -offset), min(h, h - offset)
@@ -238,27 +243,32 @@ def _added_up(rows, x, weight, bias, dilation):
     return y
 
 
-def _add_products(gradient, rows, columns):
-    """To each weight, the sum of x moved by its row times y moved back by its column."""
+def _add_products(gradient, x_moved, y_moved):
+    """To each weight, the sum over all pixels of x moved by its row times y moved back by its column."""
     o, c, kh, kw = gradient.shape
-    products = rows @ columns.swapaxes(1, 2)  # (N, kh*C, P) @ (N, P, kw*O) -> (N, kh*C, kw*O)
+    products = x_moved @ y_moved.swapaxes(1, 2)  # (N, kh*C, P) @ (N, P, kw*O) -> (N, kh*C, kw*O)
     products = products.sum(axis=0).reshape(kh, c, kw, o)  # (N, kh*C, kw*O) -> (kh, C, kw, O)
     gradient += products.transpose(3, 1, 0, 2)  # (kh, C, kw, O) -> (O, C, kh, kw)
 
 
-BAND = 2**13  # pixels at a time: what belongs to them stays in the processor's caches
-SMALL = 10**6  # multiplications in a product that a BLAS may do without packing its matrices first
+# Pixels at a time. OpenBLAS may multiply small matrices as they lie; larger ones it packs first, which costs
+# more than the product if channels are few. So a band is lower where that keeps its product small. Any values
+# give the same results; docs/convolution.md has the times.
+BAND = 2**13  # what belongs to so many stays in the processor's caches
+LOW = 1000  # lower bands are not worth a loop
+SMALL = 10**6  # multiplications of a small product
 
 
 def _bands(x, weights, down=(0,), across=(0,)):
     """Go down the images band by band: (pixels, moved), some of the H*W pixels and x moved by each offset.
 
     moved[:, k, :, p, q] is x[:, :, p + down, q + across] for the k-th pair of offsets, zero outside the
-    image; as a matrix, (N, k*C, P). Each band uses the same memory again. The kernel has so many `weights`.
+    image; as a matrix, (N, k*C, P). Each band uses the same memory again. `weights` is the kernel's number
+    of them.
     """
     n, c, h, w = x.shape
     small = SMALL // weights
-    height = min(h, max(1, (small if 1000 <= small < BAND else BAND) // w))
+    height = min(h, max(1, (small if LOW <= small < BAND else BAND) // w))
     bands = [(top, min(h, top + height)) for top in range(0, h, height)]
     offsets = [(i, j) for i in down for j in across]
     if offsets == [(0, 0)]:  # nothing moves
@@ -288,7 +298,8 @@ def _look(x, top, left, out):
 
 
 def _matrices(n, rows, columns, dtype):
-    """Memory for N matrices whose rows do not lie a power of two apart: those would share few cache lines."""
+    """Memory for N matrices, 16 numbers between their rows: images often have 2**k pixels, and rows that lie
+    2**k numbers apart compete for few cache lines."""
     return np.empty((n, rows, columns + 16), dtype)[:, :, :columns]
 
 
@@ -305,9 +316,9 @@ def _offsets(taps, dilation):
 
 
 def sum_pixels(x):
-    """(N, C, H, W) to (N, C): a dot product with ones, for which the BLAS takes half of NumPy's time."""
-    n, c, h, w = x.shape
-    return np.vecdot(x.reshape(n, c, h * w), np.ones(h * w, x.dtype))  # (N, C, H*W) -> (N, C)
+    """(N, C, H, W) to (N, C): each image row times ones, by the BLAS, which is faster than NumPy's sum; then
+    the rows pairwise, by NumPy, because one long product would lose digits in float32."""
+    return (x @ np.ones(x.shape[3], x.dtype)).sum(axis=2)  # (N, C, H, W) -> (N, C, H) -> (N, C)
 
 
 class Method(NamedTuple):
@@ -331,7 +342,7 @@ def _check(x, weight, bias, dilation, method):
             f"conv2d: expected x (N, C, H, W) and weight (O, C, kh, kw), got {x.shape}, {weight.shape}"
         )
     o, c, kh, kw = weight.shape
-    if x.shape[1] != c or 0 in x.shape:
+    if x.shape[1] != c or 0 in x.shape or 0 in weight.shape:
         raise ValueError(f"conv2d: weight {weight.shape} expects x (N, {c}, H, W), got {x.shape}")
     if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"conv2d: expected an odd kernel, got {kh}x{kw}")

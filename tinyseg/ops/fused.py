@@ -54,7 +54,8 @@ def norm_add_relu(y, gamma, beta, skip=None, *, axes, eps: float = 1e-5, y_momen
         check_addends(getval(skip), value)
         if skip.shape[1] not in (1, y.shape[1]):
             raise ValueError(f"norm_add_relu: expected skip (N, 1 or {y.shape[1]}, H, W), got {skip.shape}")
-    y_moments = y_moments or moments(value, axes)
+    if y_moments is None:
+        y_moments = moments(value, axes)
     return _norm_add_relu(y, gamma, beta, skip, y_moments, axes=axes, eps=float(eps))
 
 
@@ -77,14 +78,14 @@ def _norm_add_relu(y, gamma, beta, skip, y_moments, *, axes, eps):
 
 def _vjp(argnums, ans, args, how):
     if any(map(isbox, args)):  # it is to be differentiated once more
-        return lambda g: make_vjp(definition, argnums)(*args, **how)[0](g)
+        return make_vjp(definition, argnums)(*args, **how)[0]
     _, gamma, beta, skip, y_moments = args  # y itself can go: it is mean + centred
     mean, variance, centred = y_moments
 
     def vjp(g):
         if isbox(g):
-            args = mean + centred, gamma, beta, skip, y_moments
-            return make_vjp(definition, argnums)(*args, **how)[0](g)
+            again = mean + centred, gamma, beta, skip, y_moments
+            return make_vjp(definition, argnums)(*again, **how)[0](g)
         axes, r = how["axes"], (variance + how["eps"]) ** -0.5
         scale, pixels = per_channel(gamma) * r, count(g, axes)
         g = g * (ans > 0)

@@ -100,12 +100,14 @@ def moments(x, axes) -> Moments:
 def normalize(x, gamma, beta, *, axes, eps, x_moments=None):
     """Either norm, by its axes; a caller who has x's own plain moments at hand may pass them."""
     check(getval(x), gamma=getval(gamma), beta=getval(beta))
-    x_moments = x_moments or moments(getval(x), axes)
+    if x_moments is None:
+        x_moments = moments(getval(x), axes)
     return _normalize(x, gamma, beta, x_moments, axes=axes, eps=float(eps))
 
 
 @primitive
 def _normalize(x, gamma, beta, x_moments, *, axes, eps):
+    # The moments hold all that is needed of x. It is an argument because autograd differentiates by it.
     y = x_moments.centred * (per_channel(gamma) * (x_moments.variance + eps) ** -0.5)
     y += per_channel(beta)
     return y
