@@ -113,7 +113,7 @@ def keep_memory():
     """Let this process keep the memory that it frees, so that each step finds it where the last one left it.
 
     Linux's C library gives a step's memory back to the system, and the next step fetches it again, page by
-    cleared page, a fifth to two fifths of the time. That is for a program to change, not for a
+    cleared page, a fifth to almost half of the time. That is for a program to change, not for a
     library: call it once, before you train. It then keeps about 1 GB. Without glibc it does nothing.
     """
     try:

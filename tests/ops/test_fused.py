@@ -1,5 +1,7 @@
 """The fused op against its definition: the same values, the same derivatives, every order and mode."""
 
+import weakref
+
 import numpy as np
 import pytest
 from autograd import make_vjp
@@ -57,6 +59,22 @@ def test_moments_at_hand(axes):
     args = arrays(3)
     given = norm_add_relu(*args, axes=axes, y_moments=moments(args[0], axes))
     np.testing.assert_array_equal(given, norm_add_relu(*args, axes=axes))
+
+
+@norms
+def test_y_itself_is_let_go(axes):
+    """Of all that a step keeps, y would be the largest part; y - mean and the result do."""
+    y, *rest = arrays(3)
+    seen = []
+
+    def op(x):
+        x = -x  # an array that nobody else holds
+        seen.append(weakref.ref(getval(x)))
+        return norm_add_relu(x, *rest, axes=axes)
+
+    vjp, out = make_vjp(op)(y)
+    assert seen[0]() is None
+    assert np.abs(vjp(np.ones_like(out))).max() > 0
 
 
 def test_a_large_mean_costs_no_digits():

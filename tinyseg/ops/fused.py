@@ -2,7 +2,7 @@
 
 From its parts it is `relu(add(skip, add(y, norm(y))))`: each makes a new array going forward and another
 going back, written to memory and read again, and that traffic costs more than the arithmetic. Here most
-of it is done in place, and no array between the parts is kept for the way back.
+of it is done in place, and only y - mean and the result are kept for the way back, y itself no longer.
 It is the same function as its parts (`definition`), which is how the tests know that it is right.
 
 Forward. With xhat = r (y - mean) as in `ops.norm`, y and its norm are one scale and one shift a channel:
@@ -78,7 +78,7 @@ def _norm_add_relu(y, gamma, beta, skip, y_moments, *, axes, eps):
 
 def _vjp(argnums, ans, args, how):
     if any(map(isbox, args)):  # it is to be differentiated once more
-        return make_vjp(definition, argnums)(*args, **how)[0]
+        return lambda g: make_vjp(definition, argnums)(*args, **how)[0](g)
     _, gamma, beta, skip, y_moments = args  # y itself can go: it is mean + centred
     mean, variance, centred = y_moments
 
