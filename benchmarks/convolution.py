@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from unittest import mock
 
-from measuring import in_turns, machine, use_threads
+from measuring import in_turns, machine, same_terms
 
 SHAPES = [(2, 3, 256), (1, 32, 128), (1, 32, 256)]  # images, maps in and out, pixels
 DILATION = 8
@@ -20,7 +20,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, choices=(1, 2), default=1, help="of the BLAS (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
     args = parser.parse_args(argv)
-    use_threads(args.threads)
+    same_terms(args.threads)
     import numpy as np  # only now: it reads its number of threads when it is loaded
     from engines import Tinyseg, work
 

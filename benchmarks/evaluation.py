@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from measuring import in_turns, machine, use_threads
+from measuring import in_turns, machine, same_terms
 
 SIZE = (420, 580)  # rows and columns of Kaggle's ultrasound images
 
@@ -15,7 +15,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, choices=(1, 2), default=2, help="for both (default 2)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
     args = parser.parse_args(argv)
-    use_threads(args.threads)
+    same_terms(args.threads)
     import numpy as np  # only now: it reads its number of threads when it is loaded
     from engines import PyTorch, PyTorchChannelsLast, Work
 

@@ -16,7 +16,6 @@ PAUSE = 0.2  # seconds; a BLAS's idle threads spin for a while and would slow do
 TURN = 0.2  # seconds of calls in a turn
 PATIENCE = 20.0  # seconds for one function; what is slower gets fewer rounds
 
-
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 KERNELS = (
     "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES",
@@ -24,7 +23,7 @@ KERNELS = (
 )  # fmt: skip
 
 
-def use_threads(threads: int):
+def same_terms(threads: int):
     """The same terms for every library, to be called before they are imported.
 
     Each gets so many threads and cores, and chooses its kernels for this processor itself: what the

@@ -22,7 +22,7 @@ peers = pytest.mark.parametrize("peer", engines.PEERS, ids=lambda peer: peer.nam
 def quick(monkeypatch):
     """No pauses, and this process keeps its cores."""
     for module in (training_step, convolution, evaluation):
-        monkeypatch.setattr(module, "use_threads", lambda threads: None)
+        monkeypatch.setattr(module, "same_terms", lambda threads: None)
     monkeypatch.setattr(measuring, "PAUSE", 0)
     monkeypatch.setattr(measuring, "TURN", 0)
 
@@ -102,7 +102,7 @@ def test_products_of_the_floor_are_the_steps_own(band, monkeypatch):
 def test_the_environment_does_not_choose_one_sides_kernels(monkeypatch, capsys):
     monkeypatch.setattr(measuring.os, "environ", {"OPENBLAS_CORETYPE": "Haswell", "HOME": "here"})
     monkeypatch.setattr(measuring.os, "sched_setaffinity", lambda pid, cores: None, raising=False)
-    measuring.use_threads(2)
+    measuring.same_terms(2)
     assert "OPENBLAS_CORETYPE" not in measuring.os.environ and measuring.os.environ["HOME"] == "here"
     assert {measuring.os.environ[variable] for variable in measuring.THREADS} == {"2"}
     assert "OPENBLAS_CORETYPE=Haswell: dropped" in capsys.readouterr().err

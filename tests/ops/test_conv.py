@@ -223,7 +223,7 @@ X, W, B = np.zeros((2, 3, 5, 5)), np.zeros((4, 3, 3, 3)), np.zeros(4)
         ((X, W[0]), {}, r"weight \(O, C, kh, kw\)"),
         ((X[:, :2], W), {}, r"expects x \(N, 3, H, W\), got \(2, 2, 5, 5\)"),
         ((X[:0], W), {}, "expects x"),
-        ((X, W[:0]), {}, r"weight \(0, 3, 3, 3\) expects"),
+        ((X, W[:0]), {}, r"no empty axis, got \(0, 3, 3, 3\)"),
         ((X, W[..., :2]), {}, "odd kernel, got 3x2"),
         ((X, W, B[:3]), {}, r"expected bias \(4,\), got \(3,\)"),
         ((X.astype("f"), W), {}, r"got \['float32', 'float64'\]"),

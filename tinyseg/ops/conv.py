@@ -298,8 +298,8 @@ def _look(x, top, left, out):
 
 
 def _matrices(n, rows, columns, dtype):
-    """Memory for N matrices, 16 numbers between their rows: images often have 2**k pixels, and rows that lie
-    2**k numbers apart compete for few cache lines."""
+    """Memory for N matrices, with 16 unused numbers after each of their rows."""
+    # Images often have 2**k pixels, and rows that lie 2**k numbers apart compete for few cache lines.
     return np.empty((n, rows, columns + 16), dtype)[:, :, :columns]
 
 
@@ -316,8 +316,9 @@ def _offsets(taps, dilation):
 
 
 def sum_pixels(x):
-    """(N, C, H, W) to (N, C): each image row times ones, by the BLAS, which is faster than NumPy's sum; then
-    the rows pairwise, by NumPy, because one long product would lose digits in float32."""
+    """The sum over each image's pixels, (N, C, H, W) to (N, C), of x's dtype."""
+    # Rows first, times ones, since the BLAS adds faster than NumPy; then what the rows gave, by NumPy, since
+    # one long float32 product would lose digits.
     return (x @ np.ones(x.shape[3], x.dtype)).sum(axis=2)  # (N, C, H, W) -> (N, C, H) -> (N, C)
 
 
@@ -342,7 +343,9 @@ def _check(x, weight, bias, dilation, method):
             f"conv2d: expected x (N, C, H, W) and weight (O, C, kh, kw), got {x.shape}, {weight.shape}"
         )
     o, c, kh, kw = weight.shape
-    if x.shape[1] != c or 0 in x.shape or 0 in weight.shape:
+    if 0 in weight.shape:
+        raise ValueError(f"conv2d: expected weight (O, C, kh, kw) with no empty axis, got {weight.shape}")
+    if x.shape[1] != c or 0 in x.shape:
         raise ValueError(f"conv2d: weight {weight.shape} expects x (N, {c}, H, W), got {x.shape}")
     if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"conv2d: expected an odd kernel, got {kh}x{kw}")
