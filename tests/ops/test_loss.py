@@ -6,7 +6,7 @@ import scipy.special
 from autograd import grad
 from harness import check_op
 
-from tinyseg.ops import cross_entropy, entropy, mean_squared_error
+from tinyseg.ops import UNLABELLED, cross_entropy, entropy, mean_squared_error, semi_supervised
 
 RNG = np.random.default_rng(6)
 LOGITS = RNG.normal(size=(2, 3, 4, 5))
@@ -53,6 +53,52 @@ def test_entropy():
     np.testing.assert_allclose(entropy(np.zeros((2, 5, 3, 3))), np.log(5))
     assert entropy(np.array([1e4, 0.0]).reshape(1, 2, 1, 1)) == 0
     check_op(entropy, LOGITS)
+
+
+SPARSE = np.where(RNG.random(LABELS.shape) < 0.4, LABELS, UNLABELLED)
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 2, 3], [0, 1, 4]], ids=str)
+def test_semi_supervised_is_two_means_over_two_kinds_of_pixels(weights):
+    p = scipy.special.softmax(LOGITS, axis=1).transpose(0, 2, 3, 1)  # (N, H, W, C)
+    known = SPARSE != UNLABELLED
+    w = (np.ones(3) if weights is None else np.array(weights))[SPARSE[known]]
+    right = -np.log(np.take_along_axis(p[known], SPARSE[known][:, None], axis=1)[:, 0])
+    expected = np.average(right, weights=w) + 0.3 * scipy.special.entr(p[~known]).sum(axis=1).mean()
+    actual = semi_supervised(LOGITS, SPARSE, class_weights=weights, entropy_weight=0.3)
+    np.testing.assert_allclose(actual, expected)
+    check_op(lambda x: semi_supervised(x, SPARSE, class_weights=weights, entropy_weight=0.3), LOGITS)
+
+
+def test_semi_supervised_is_its_two_terms_where_one_has_no_pixels():
+    nothing = np.full_like(LABELS, UNLABELLED)
+    np.testing.assert_allclose(semi_supervised(LOGITS, LABELS), cross_entropy(LOGITS, LABELS))
+    np.testing.assert_allclose(semi_supervised(LOGITS, nothing), 0.1 * entropy(LOGITS))
+    np.testing.assert_allclose(semi_supervised(LOGITS, nothing.astype(np.uint8)), 0.1 * entropy(LOGITS))
+    np.testing.assert_allclose(grad(semi_supervised)(LOGITS, nothing), 0.1 * grad(entropy)(LOGITS))
+    assert semi_supervised(LOGITS, nothing, entropy_weight=0) == 0
+
+
+def test_semi_supervised_of_large_logits_is_finite():
+    sure = np.float32([1e4, -1e4]).reshape(1, 2, 1, 1) * np.ones((1, 1, 1, 2), np.float32)
+    labels = np.array([[[1, UNLABELLED]]])
+    assert semi_supervised(sure, labels) == 2e4
+    assert np.isfinite(grad(semi_supervised)(sure, labels)).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "words"),
+    [
+        (SPARSE.astype(float), None, r"semi_supervised: expected integer labels \(N, H, W\)"),
+        (np.where(SPARSE == 2, 3, SPARSE), None, "expected labels 0 to 2, got 0 to 3"),
+        (np.where(SPARSE == 2, -1, SPARSE), None, "expected labels 0 to 2, got -1 to 1"),
+        (SPARSE, [1, 1], "3 class weights"),
+        (SPARSE, [1, 1, np.nan], ">= 0"),
+    ],
+)
+def test_one_clear_error_about_sparse_labels(labels, weights, words):
+    with pytest.raises(ValueError, match=words):
+        semi_supervised(LOGITS, labels, class_weights=weights)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from tinyseg.ops.activation import dropout, log_softmax, relu, softmax
 from tinyseg.ops.combine import add, concatenate
 from tinyseg.ops.conv import conv2d
 from tinyseg.ops.fused import norm_add_relu
-from tinyseg.ops.loss import cross_entropy, entropy, mean_squared_error
+from tinyseg.ops.loss import UNLABELLED, cross_entropy, entropy, mean_squared_error, semi_supervised
 from tinyseg.ops.norm import batch_norm, instance_norm
 
 __all__ = [
+    "UNLABELLED",
     "add",
     "batch_norm",
     "concatenate",
@@ -20,5 +21,6 @@ __all__ = [
     "mean_squared_error",
     "norm_add_relu",
     "relu",
+    "semi_supervised",
     "softmax",
 ]

@@ -8,6 +8,8 @@ from autograd.extend import defjvp, defvjp, primitive
 
 from tinyseg.ops.activation import log_softmax, softmax
 
+UNLABELLED = 255  # in a label map: nobody has said what this pixel is
+
 
 def mean_squared_error(prediction, target):
     """The mean over all pixels of (prediction - target)^2.
@@ -47,24 +49,29 @@ def cross_entropy(logits, labels, *, class_weights=None):
     Raises:
         ValueError: shapes do not fit, a label is no class, or no pixel has a weight.
     """
+    share = _shares("cross_entropy", logits, labels, class_weights)
+    if not share.any():
+        raise ValueError(f"cross_entropy: expected class weights with some pixels, got {class_weights}")
+    return _cross_entropy(logits, share)
+
+
+def _shares(name, logits, labels, class_weights, allowed=()):
+    """Each pixel's share in the mean, at its class's place: (N, C, H, W); all 0 if no pixel has a weight."""
     classes = logits.shape[1]
     if labels.shape != (logits.shape[0], *logits.shape[2:]) or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"cross_entropy: expected integer labels (N, H, W) for logits {logits.shape}, "
+            f"{name}: expected integer labels (N, H, W) for logits {logits.shape}, "
             f"got {labels.dtype} {labels.shape}"
         )
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"cross_entropy: expected labels 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
-        )
+    known = labels[~numpy.isin(labels, allowed)]
+    if known.size and (known.min() < 0 or known.max() >= classes):
+        raise ValueError(f"{name}: expected labels 0 to {classes - 1}, got {known.min()} to {known.max()}")
     weights = numpy.ones(classes) if class_weights is None else numpy.asarray(class_weights)
-    if weights.shape != (classes,) or not numpy.all(weights >= 0) or weights[labels].sum() == 0:
-        raise ValueError(
-            f"cross_entropy: expected {classes} class weights >= 0 with some pixels, got {weights}"
-        )
+    if weights.shape != (classes,) or not numpy.all(weights >= 0):
+        raise ValueError(f"{name}: expected {classes} class weights >= 0, got {weights}")
     one_hot = labels[:, None] == numpy.arange(classes)[:, None, None]  # (N, H, W) -> (N, C, H, W)
-    share = (one_hot * weights[:, None, None] / weights[labels].sum()).astype(logits.dtype)
-    return _cross_entropy(logits, share)
+    share = one_hot * weights[:, None, None]
+    return (share / (share.sum() or 1)).astype(logits.dtype)
 
 
 @primitive
@@ -98,3 +105,54 @@ def entropy(logits):
     """
     log_p = log_softmax(logits)
     return -np.sum(np.exp(log_p) * log_p) / (logits.size // logits.shape[1])
+
+
+def semi_supervised(logits, labels, *, class_weights=None, entropy_weight: float = 0.1):
+    """Learn from sparse labels: what is annotated shall come out right, and what is not, decided.
+
+        loss = cross_entropy over annotated pixels, weighted by class
+               + entropy_weight * the mean entropy over the others
+
+    Annotated pixels say which classes there are. The others say only that each is one of them: to lower the
+    entropy, the network draws its boundaries where few pixels lie, between the classes' clouds.
+
+    Args:
+        logits: (N, C, H, W), float32 or float64, before any softmax.
+        labels: (N, H, W) integers, in [0, C) where annotated, else UNLABELLED (255).
+        class_weights: (C,), at least 0; None weighs all classes 1.
+        entropy_weight: at least 0.
+
+    Returns:
+        A scalar of the logits' dtype; a term without pixels is 0.
+
+    Raises:
+        ValueError: shapes do not fit, or a label is neither a class nor UNLABELLED.
+
+    Source: LungNet's loss (Anthimopoulos et al. 2018), whose code has (1 - 0.1) before the cross-entropy.
+    """
+    share = _shares("semi_supervised", logits, labels, class_weights, allowed=(UNLABELLED,))
+    blank = labels[:, None] == UNLABELLED  # (N, H, W) -> (N, 1, H, W)
+    doubt = (blank * (entropy_weight / max(blank.sum(), 1))).astype(logits.dtype)
+    return _semi_supervised(logits, share, doubt)
+
+
+@primitive
+def _semi_supervised(logits, share, doubt):
+    """-sum of (share + doubt * p) * log p with p = softmax(logits), doubt (N, 1, H, W)."""
+    log_p = log_softmax(logits)
+    return -numpy.sum((share + doubt * numpy.exp(log_p)) * log_p)
+
+
+# The entropy H = -sum_k p_k log p_k changes by -sum_k dp_k log p_k, since sum_k dp_k = 0;
+# with dp_k = p_k (dx_k - sum_j p_j dx_j) that is -sum_j dx_j p_j (log p_j + H).
+def _semi_supervised_gradient(logits, share, doubt):
+    log_p = log_softmax(logits)
+    p = np.exp(log_p)
+    surprise = log_p - np.sum(p * log_p, axis=1, keepdims=True)  # log p_j + H
+    return _cross_entropy_gradient(logits, share) - doubt * p * surprise
+
+
+defvjp(
+    _semi_supervised, lambda ans, x, share, doubt: lambda g: g * _semi_supervised_gradient(x, share, doubt)
+)
+defjvp(_semi_supervised, lambda dx, ans, *args: np.sum(dx * _semi_supervised_gradient(*args)))
