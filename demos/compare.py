@@ -9,8 +9,9 @@ from itertools import product
 
 from drawing import choose, draw
 from flags import flags, network_fields, positive
+from judging import judge
 from run import Run, guarded
-from steps import judge, load_data, train
+from steps import load_data, train
 
 from tinyseg import pictures
 from tinyseg.networks import modified, original
@@ -65,7 +66,7 @@ def main(argv=None):
                 columns.append([pictures.grey(pictures.stretched(plane, p)) for plane in p])
         if seed == seeds[0]:
             sheet = pictures.grid([list(row) for row in zip(*columns[:6])], width=128)
-            pictures.write_png(args.out / "compare.png", sheet)
+            pictures.write_image(args.out / "compare.png", sheet)
         top.write("table.md", markdown(table) + "\n")
     top.say("\n" + markdown(table))
     return table

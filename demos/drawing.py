@@ -10,7 +10,8 @@ from steps import Data, Trained
 
 from tinyseg import pictures
 from tinyseg.data import Dataset
-from tinyseg.pictures import grey, overlay
+from tinyseg.inference import most_probable
+from tinyseg.pictures import grey, label_map, overlay
 from tinyseg.training import predict
 
 
@@ -35,25 +36,58 @@ def draw(run: Run, trained: Trained, data: Data, metrics: dict) -> None:
         "overlays.png": ("image", "true overlay", "predicted overlay"),
         "probability.png": ("image", "truth", "probability", "best threshold"),
     }.items():
-        pictures.write_png(run.folder / name, pictures.grid([[cell[c] for c in columns] for cell in cells]))
+        pictures.write_image(run.folder / name, pictures.grid([[cell[c] for c in columns] for cell in cells]))
     steps = ("image", "truth", "prediction", "true overlay", "predicted overlay")
     frames = [pictures.grid([[cell[step] for cell in cells]]) for step in steps]
     pictures.write_gif(run.folder / "steps.gif", frames, seconds=1.2)
     image, mask = data.held_out.images[trained.watched, 0], data.held_out.masks[trained.watched, 0]
-    frames = [pictures.grid([[grey(image), grey(mask), grey(frame)]]) for frame in trained.epochs]
-    pictures.write_gif(run.folder / "epochs.gif", frames + frames[-1:] * 4, seconds=0.3)
-    pictures.write_png(run.folder / "data.png", contact_sheet(data.train))
+    epochs(run, [[grey(image), grey(mask), grey(frame[0])] for frame in trained.epochs])
+    pictures.write_image(run.folder / "data.png", contact_sheet(data.train))
     curves(run, trained.fitted.history)
     run.say(f"pictures, log.txt, history.csv, metrics.json and model.npz are in {run.folder}")
 
 
+def draw_label_maps(run: Run, trained: Trained, data: Data) -> None:
+    """Label maps in colour of some held-out images beside what is known, the data, and the curves."""
+    names = data.train.preprocessing.names
+    known = [("annotated", data.held_out)] + ([("truth", data.truth)] if data.truth else [])
+    shown = range(min(6, len(data.held_out)))
+    p = predict(trained.net, trained.fitted.params, trained.fitted.state, data.held_out.images[shown])
+
+    def row(i, prediction):
+        maps = [part.masks[i, 0] for _, part in known] + [prediction]
+        return [grey(data.held_out.images[i].mean(axis=0)), *(label_map(m, len(names)) for m in maps)]
+
+    sheets = {
+        "label_maps.png": pictures.grid([row(i, most_probable(p[i])) for i in shown]),
+        "data.png": contact_sheet(data.train),
+    }
+    for name, sheet in sheets.items():
+        below = pictures.legend(names, sheet.shape[1])
+        pictures.write_image(run.folder / name, np.concatenate([sheet, below]))
+    epochs(run, [row(trained.watched, most_probable(frame)) for frame in trained.epochs])
+    curves(run, trained.fitted.history)
+    run.say(f"label_maps.png has, from left to right: image, {', '.join(n for n, _ in known)}, prediction")
+    run.say(f"pictures, log.txt, history.csv, metrics.json and model.npz are in {run.folder}")
+
+
+def epochs(run: Run, rows: list[list[np.ndarray]]) -> None:
+    """epochs.gif: a row of pictures from before training and after each epoch."""
+    frames = [pictures.grid([row]) for row in rows]
+    pictures.write_gif(run.folder / "epochs.gif", frames + frames[-1:] * 4, seconds=0.3)
+
+
 def contact_sheet(data: Dataset, across: int = 6) -> np.ndarray:
-    """The first images in two double rows: as they are, and below with their true masks."""
-    rows = []
+    """The first images in two double rows: as they are, and below with their true masks or label maps."""
+    rows, classes = [], len(data.preprocessing.names)
     for start in (0, across) if len(data) >= 2 * across else (0,):
-        images, masks = (a[start : start + across, 0] for a in (data.images, data.masks))
+        images = data.images[start : start + across].mean(axis=1)  # (N, channels, H, W) -> (N, H, W)
+        masks = data.masks[start : start + across, 0]
         rows.append([grey(image) for image in images])
-        rows.append([overlay(image, mask, pictures.TRUTH) for image, mask in zip(images, masks)])
+        if data.label_maps:
+            rows.append([label_map(mask, classes) for mask in masks])
+        else:
+            rows.append([overlay(image, mask, pictures.TRUTH) for image, mask in zip(images, masks)])
     return pictures.grid(rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from tinyseg.networks import FIBONACCI
@@ -17,14 +18,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(kind, least, words):
-    """A flag's type: whole numbers from `least`, or with `kind=float` finite numbers above it."""
+    """A flag's type: whole or, with `kind=float`, finite numbers from `least` on."""
 
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             value = float("nan")
-        if not (least < value < float("inf") if kind is float else value >= least):
+        if not least <= value < float("inf"):
             raise argparse.ArgumentTypeError(f"expected {words}, got {text!r}")
         return value
 
@@ -32,6 +33,7 @@ def number(kind, least, words):
 
 
 positive = number(int, 1, "a whole number of at least 1")
+above_zero = number(float, math.ulp(0.0), "a number above 0")
 
 
 def folder(text):
@@ -46,10 +48,25 @@ def dilations(text):
     return tuple(positive(part) for part in text.split(","))
 
 
-def flags(story: str, out: str) -> Parser:
-    """A parser of the shared flags; `story` is what --help begins with, `out` the default folder."""
+DEFAULTS = {
+    "images": 200,
+    "size": 64,
+    "epochs": 25,
+    "batch": 2,
+    "rate": 1e-3,
+    "schedule": "settling",
+    "maps": 3,
+}
+
+
+def flags(story: str, out: str, **defaults) -> Parser:
+    """A parser of the shared flags; `story` is what --help begins with, `out` the default folder.
+
+    `defaults` are those by which a demo differs from DEFAULTS.
+    """
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(description=story, formatter_class=raw, allow_abbrev=False)
+    usual = DEFAULTS | defaults
 
     def add(flag, default, metavar, text, **how):
         shown = {None: "", Path(out): f" (default {out})", FIBONACCI: " (default: the Fibonacci numbers)"}
@@ -57,22 +74,21 @@ def flags(story: str, out: str) -> Parser:
         parser.add_argument(flag, default=default, metavar=metavar, help=text, **how)
 
     add("--data", None, "DIR", "your images: <subject>_<image>.tif with ..._mask.tif, or images/ and masks/; "
-        "without it, synthetic ultrasound", type=folder)  # fmt: skip
+        "without it, synthetic ones", type=folder)  # fmt: skip
     add("--out", Path(out), "DIR", "where the results go, in place of an earlier run's", type=folder)
-    add("--images", 200, "N", "synthetic images, of which a fifth is held out",
+    add("--images", usual["images"], "N", "synthetic images, of which a fifth is held out",
         type=number(int, 5, "a whole number of at least 5"))  # fmt: skip
-    add(
-        "--size", 64, "N", "side in pixels; of your images, the centre square is resized to it", type=positive
-    )
+    add("--size", usual["size"], "N", "side in pixels; of your images, the centre square is resized to it",
+        type=positive)  # fmt: skip
     add("--seed", 0, "N", "of images, weights and order; the same seed gives the same run",
         type=number(int, 0, "a whole number of at least 0"))  # fmt: skip
-    add("--epochs", 25, "N", "passes over the images", type=positive)
-    add("--batch", 2, "N", "images in each step", type=positive)
-    add("--rate", 1e-3, "X", "learning rate", type=number(float, 0, "a number above 0"))
-    add("--schedule", "settling", None, "of the rate: constant, or settling to 0 in the last fifth of the "
-        "steps, or falling to it along a cosine", choices=("constant", "settling", "cosine"))  # fmt: skip
+    add("--epochs", usual["epochs"], "N", "passes over the images", type=positive)
+    add("--batch", usual["batch"], "N", "images in each step", type=positive)
+    add("--rate", usual["rate"], "X", "learning rate", type=above_zero)
+    add("--schedule", usual["schedule"], None, "of the rate: constant, or settling to 0 in the last fifth of "
+        "the steps, or falling to it along a cosine", choices=("constant", "settling", "cosine"))  # fmt: skip
     add("--optimizer", "adam", None, "Adam, or plain gradient descent", choices=("adam", "descent"))
-    add("--maps", 3, "N", "channels of each dilated layer", type=positive)
+    add("--maps", usual["maps"], "N", "channels of each dilated layer", type=positive)
     add("--dilations", FIBONACCI, "D,D,...", "of the 3x3 layers, a number for each", type=dilations)
     add("--conv", "gemm", None, "convolve fast, or slowly by SciPy's definition", choices=("gemm", "scipy"))
     return parser

@@ -14,7 +14,7 @@ from tinyseg.training import Diverged
 
 RESULTS = (
     "log.txt", "history.csv", "metrics.json", "model.npz", "data.png", "masks.png", "overlays.png",
-    "probability.png", "curves.png", "steps.gif", "epochs.gif",
+    "probability.png", "curves.png", "steps.gif", "epochs.gif", "label_maps.png",
 )  # fmt: skip
 
 
@@ -41,14 +41,14 @@ def guarded(main):
 class Run:
     """A run's folder: what is said goes to the screen and into log.txt, results are written whole."""
 
-    def __init__(self, folder: Path, *, quiet: bool = False):
+    def __init__(self, folder: Path, *, quiet: bool = False, results: tuple[str, ...] = RESULTS):
         self.folder, self.quiet, self.lines, self.start = folder, quiet, [], time.perf_counter()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
         self.print = print  # where lines go on the screen; a progress bar makes way for them
-        for name in RESULTS:  # of an earlier run in this folder: results of two runs do not mix
+        for name in results:  # of an earlier run in this folder: results of two runs do not mix
             with suppress(OSError):
                 (folder / name).unlink()
         self.write("log.txt", "")  # learn now, not after the training, if it cannot be written
@@ -72,3 +72,24 @@ class Run:
     def write(self, name: str, content: str | bytes) -> None:
         """A file of this run."""
         write_whole(self.folder / name, content)
+
+
+class NoBar:
+    """In place of tqdm's bar where it is not installed: the lines that are said must do."""
+
+    write = staticmethod(print)
+
+    def update(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def progress(total: int, unit: str):
+    """A progress bar on a terminal; lines go above it by its `write`."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return NoBar()
+    return tqdm(total=total, unit=unit, disable=None, leave=False)  # None: only where there is a terminal

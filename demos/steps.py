@@ -1,24 +1,24 @@
-"""The steps of the story that each demo tells: load the data, train, judge."""
+"""The first steps of the story that each demo tells: load the data, train."""
 
 from __future__ import annotations
 
 import csv
-import json
 import time
 from dataclasses import asdict, dataclass, fields
 from io import StringIO
 
 import numpy as np
-from baseline import blurred_threshold
 from flags import training_fields
-from run import Run
+from found import describe
+from run import Run, progress
 
 from tinyseg.checkpoint import save
-from tinyseg.data import Dataset, load_folder, phantom, random_symmetry
+from tinyseg.data import Dataset, annotate, load_folder, lung_ct, phantom, random_symmetry
+from tinyseg.data.pixels import listed
 from tinyseg.errors import InputError
-from tinyseg.metrics import best_threshold, confusion
 from tinyseg.networks import DilatedFCN
-from tinyseg.training import Diverged, Epoch, Fitted, evaluate, fit, keep_memory, predict
+from tinyseg.ops import UNLABELLED
+from tinyseg.training import Diverged, Epoch, Fitted, fit, keep_memory, predict
 
 HELD_OUT = 0.2  # share of the images that the network never trains on
 
@@ -29,14 +29,37 @@ class Data:
 
     train: Dataset
     held_out: Dataset
+    validation: Dataset | None = None  # what the best epoch is chosen by; None: no epoch is chosen
+    truth: Dataset | None = None  # held out, with every pixel's class; None: nobody knows it
 
 
 def load_data(args) -> Data:
-    """Images from `--data`, or synthetic ones; a fifth of them, by whole subjects, is held out."""
+    """Images with masks from `--data`, or synthetic ones; a fifth of them, by whole subjects, is held out."""
     data = load_folder(args.data, args.size) if args.data else phantom(args.images, args.size, args.seed)
     if not data.masks.any():
         raise InputError(f"{args.data}: expected something to find, got {len(data)} masks that are all black")
     return Data(*data.split(HELD_OUT, np.random.default_rng(args.seed)))
+
+
+def load_label_maps(args) -> Data:
+    """Images with label maps from `--data`, or synthetic ones; a fifth is held out, another to choose by."""
+    truth = None if args.data else lung_ct(args.images, args.size, args.seed)
+    data = annotate(truth, args.seed) if truth else load_folder(args.data, args.size, label_maps=True)
+    if (subjects := len(set(data.subjects))) < 3:
+        raise InputError(
+            f"{args.data}: expected at least 3 subjects, to train, to choose the best epoch and to judge, "
+            f"got {subjects}"
+        )
+    rest, held_out = data.split(HELD_OUT, np.random.default_rng(args.seed))
+    train, validation = rest.split(HELD_OUT / (1 - HELD_OUT), np.random.default_rng(args.seed))
+    for name, part in (("train on", train), ("choose the best epoch by", validation), ("judge by", held_out)):
+        if (part.masks == UNLABELLED).all():
+            raise InputError(
+                f"{args.data}: expected annotated pixels to {name}, got none in {listed(part.names)}"
+            )
+    return Data(
+        train, held_out, validation, truth and truth.split(HELD_OUT, np.random.default_rng(args.seed))[1]
+    )
 
 
 @dataclass(frozen=True)
@@ -46,45 +69,49 @@ class Trained:
     net: DilatedFCN
     fitted: Fitted
     watched: int  # which held-out image
-    epochs: tuple[np.ndarray, ...]  # its probabilities (H, W), from before the first step on
+    epochs: tuple[np.ndarray, ...]  # its probabilities (1 or classes, H, W), from before the first step on
 
 
-def train(run: Run, net: DilatedFCN, data: Data, args) -> Trained:
-    """Train, saying after each epoch how it goes, and save the network and its history."""
+def train(run: Run, net: DilatedFCN, data: Data, args, **how) -> Trained:
+    """Train, saying after each epoch how it goes, and save the network and its history.
+
+    `how` are arguments of `training.fit` that are not flags of every demo: the loss, patience.
+    """
     keep_memory()
     rng = np.random.default_rng(args.seed)
     params, state = net.init(rng)
-    nerves = data.held_out.masks.any(axis=(1, 2, 3))
-    watched = int(nerves.argmax())
+    watched = int(
+        np.argmax([len(np.unique(mask)) for mask in data.held_out.masks])
+    )  # the first of the richest
     image = data.held_out.images[watched : watched + 1]
-    frames = [predict(net, params, state, image)[0, 0]]
+    frames = [predict(net, params, state, image)[0]]
     steps = args.epochs * -(-len(data.train) // args.batch)
-    bar, start = _bar(steps), time.perf_counter()
+    seen = "validation" if data.validation else "held out"
+    bar, start = progress(steps, "step"), time.perf_counter()
     run.print = bar.write
 
     def on_epoch(epoch: Epoch, params, state):
-        frames.append(predict(net, params, state, image)[0, 0])
+        frames.append(predict(net, params, state, image)[0])
         left = (time.perf_counter() - start) / epoch.step * (steps - epoch.step)
         run.say(
-            f"epoch {epoch.epoch:3}/{args.epochs}  step {epoch.step:5}  loss {epoch.loss:.4f}  held out: "
+            f"epoch {epoch.epoch:3}/{args.epochs}  step {epoch.step:5}  loss {epoch.loss:.4f}  {seen}: "
             f"loss {epoch.held_out_loss:.4f}  Dice {epoch.dice:.3f}  IoU {epoch.iou:.3f}  {left:4.0f} s left"
         )
 
+    run.say(describe(data, args))
     run.say(repr(net))
-    run.say(
-        f"{sum(p.size for p in params.values()):,} parameters; {args.size} x {args.size} pixels; "
-        f"{_count(data.train)} to train on, {_count(data.held_out)} held out; seed {args.seed}"
-    )
+    run.say(f"{sum(p.size for p in params.values()):,} parameters; seed {args.seed}")
     try:
         fitted = fit(
             net,
             params,
             state,
             data.train,
-            data.held_out,
+            data.validation or data.held_out,
             rng=rng,
             augment=random_symmetry,
             **training_fields(args, steps),
+            **how,
             on_step=lambda step: bar.update(),
             on_epoch=on_epoch,
         )
@@ -98,69 +125,12 @@ def train(run: Run, net: DilatedFCN, data: Data, args) -> Trained:
         run.say(
             f"stopped by Ctrl-C after {fitted.steps} of {steps} steps; what was learnt until then is kept"
         )
-    save(run.folder / "model.npz", net, fitted.params, fitted.state)
+    if "patience" in how:
+        run.say(f"kept is what was learnt by the end of epoch {fitted.best}, the best on validation images")
+    save(run.folder / "model.npz", net, fitted.params, fitted.state, data.train.preprocessing)
     table = StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(field.name for field in fields(Epoch))
     rows.writerows(asdict(epoch).values() for epoch in fitted.history)
     run.write("history.csv", table.getvalue())
     return Trained(net, fitted, watched, tuple(frames))
-
-
-def _count(data: Dataset) -> str:
-    subjects = len(set(data.subjects))
-    return f"{len(data)} images of {subjects} subject{'s' if subjects > 1 else ''}"
-
-
-class _NoBar:
-    """In place of tqdm's bar where it is not installed: the epochs' lines say how long it will take."""
-
-    write = staticmethod(print)
-
-    def update(self):
-        pass
-
-    def close(self):
-        pass
-
-
-def _bar(steps):
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return _NoBar()
-    return tqdm(total=steps, unit="step", disable=None, leave=False)  # None: only where there is a terminal
-
-
-def judge(run: Run, trained: Trained, data: Data, args) -> dict:
-    """Measure on the held-out images, look behind a black mask, and write metrics.json."""
-    net, fitted = trained.net, trained.fitted
-    _, counts, p = evaluate(net, fitted.params, fitted.state, data.held_out)
-    on_train = predict(net, fitted.params, fitted.state, data.train.images)
-    threshold, _ = best_threshold(on_train, data.train.masks)
-    metrics = {
-        "dice": counts.dice,
-        "iou": counts.iou,
-        "baseline_dice": blurred_threshold(data.train, data.held_out),
-        "best_threshold": threshold,
-        "best_threshold_dice": confusion(p > threshold, data.held_out.masks).dice,
-        "max_probability": float(p.max()),
-        "steps": fitted.steps,
-        "seconds": round(run.seconds, 2),
-        "seed": args.seed,
-    }
-    run.write("metrics.json", json.dumps(metrics, indent=2) + "\n")
-    run.say(f"held out: Dice {counts.dice:.3f}, IoU {counts.iou:.3f} at a threshold of 0.5")
-    if not (p > 0.5).any():
-        run.say(
-            f"Every predicted mask is black: the highest probability anywhere is {p.max():.3f}. "
-            "What lies behind it is in probability.png."
-        )
-    run.say(
-        f"at a threshold of {threshold + 0:.3f}, the best on the training images: "
-        f"Dice {metrics['best_threshold_dice']:.3f}"
-    )
-    run.say(
-        f"without a network, by the best threshold on a blurred image: Dice {metrics['baseline_dice']:.3f}"
-    )
-    return metrics

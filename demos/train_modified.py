@@ -7,8 +7,9 @@ error. The images are synthetic ultrasound in which the nerve is the one honeyco
 
 from drawing import draw
 from flags import flags, network_fields
+from judging import judge
 from run import Run, guarded
-from steps import judge, load_data, train
+from steps import load_data, train
 
 from tinyseg.networks import modified
 

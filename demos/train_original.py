@@ -6,8 +6,9 @@ is tuned to make it fail or succeed; where a mask is black, the probabilities be
 
 from drawing import draw
 from flags import flags, network_fields
+from judging import judge
 from run import Run, guarded
-from steps import judge, load_data, train
+from steps import load_data, train
 
 from tinyseg.networks import original
 

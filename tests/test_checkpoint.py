@@ -1,6 +1,7 @@
 """A model survives its file, and a file that is not a whole model is refused with its name."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -8,13 +9,16 @@ import pytest
 from tinyseg.checkpoint import load, save
 from tinyseg.errors import InputError
 from tinyseg.networks import lungnet, modified, original
+from tinyseg.preprocessing import Preprocessing
+
+SMALL = {"maps": 2, "dilations": [1, 3], "dropout": 0.5, "weight_std": 0.05}  # what `saved` is
 
 
 @pytest.fixture
 def saved(tmp_path):
     net = original(maps=2, dilations=(1, 3))
     params, state = net.init(np.random.default_rng(0))
-    save(tmp_path / "model.npz", net, params, state)
+    save(tmp_path / "model.npz", net, params, state, Preprocessing())
     return tmp_path / "model.npz"
 
 
@@ -23,9 +27,11 @@ def saved(tmp_path):
 )
 def test_there_and_back(net, tmp_path):
     params, state = net.init(np.random.default_rng(0))
-    save(tmp_path / "model.npz", net, params, state)
-    again = load(tmp_path / "model.npz")
-    assert again[0] == net
+    values, names = range(net.classes), [f"class {k}" for k in range(net.classes)]
+    how = Preprocessing(96, net.channels, 12, values, names)
+    save(tmp_path / "model.npz", net, params, state, how)
+    *again, how_again = load(tmp_path / "model.npz")
+    assert again[0] == net and how_again == how
     for kept, loaded in zip((params, state), again[1:]):
         assert list(kept) == list(loaded)
         for name in kept:
@@ -40,8 +46,7 @@ def test_entries_are_the_parameters_names_and_there_is_no_pickle(saved):
 
 
 def test_same_model_same_bytes(saved, tmp_path):
-    net, params, state = load(saved)
-    save(tmp_path / "again.npz", net, params, state)
+    save(tmp_path / "again.npz", *load(saved))
     assert (tmp_path / "again.npz").read_bytes() == saved.read_bytes()
 
 
@@ -52,7 +57,7 @@ def change(path, **changes):
 
 
 def about(**changes):
-    return np.array(json.dumps({"version": 1, "network": {}} | changes))
+    return np.array(json.dumps({"version": 2, "network": {}, "preprocessing": {}} | changes))
 
 
 @pytest.mark.parametrize(
@@ -69,12 +74,25 @@ def about(**changes):
         ({"tinyseg": None}, "not a tinyseg model"),
         ({"tinyseg": np.array("{")}, "not a tinyseg model"),
         ({"tinyseg": np.array("[1]")}, "not a tinyseg model"),
-        ({"tinyseg": about(version=2)}, "of format version 2; this tinyseg reads version 1"),
+        ({"tinyseg": about(version=3)}, "of format version 3; this tinyseg reads version 2"),
+        ({"tinyseg": about(version=1)}, "of format version 1; this tinyseg reads version 2"),
         ({"tinyseg": about(network={"maps": -1})}, "cannot be built .maps"),
         ({"tinyseg": about(network={"colour": 1})}, "cannot be built"),
         ({"tinyseg": about(network={"weight_std": "a"})}, "cannot be built .weight_std"),
         ({"head1.norm.variance": np.full(12, -1, "f")}, "head1.norm.variance is negative"),
         ({"tinyseg": about(network=3)}, "cannot be built"),
+        ({"tinyseg": about(preprocessing=None)}, "cannot be built"),
+        ({"tinyseg": about(preprocessing={"size": 0})}, "cannot be built .size: expected"),
+        ({"tinyseg": about(preprocessing={"values": [0, -1]})}, "cannot be built .values: expected"),
+        ({"tinyseg": about(preprocessing={"names": ["one"]})}, "cannot be built .names: expected"),
+        (
+            {"tinyseg": about(network=SMALL, preprocessing={"channels": 3})},
+            "preprocessing makes 3 channels, the network takes 1",
+        ),
+        (
+            {"tinyseg": about(network=SMALL, preprocessing={"values": [1, 2, 3], "names": ["", "a", "b"]})},
+            "preprocessing has 3 classes, the network 2",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(saved, changes, words):
@@ -116,12 +134,28 @@ def test_what_load_would_refuse_is_not_saved(name, array, words, tmp_path):
     net = modified(maps=1)
     params, state = net.init(np.random.default_rng(0))
     with pytest.raises(ValueError, match=words):
-        save(tmp_path / "model.npz", net, {**params, name: array}, state)
+        save(tmp_path / "model.npz", net, {**params, name: array}, state, Preprocessing())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preprocessing_of_another_network_is_not_saved(tmp_path):
+    net = modified(maps=1)
+    with pytest.raises(ValueError, match="save: preprocessing makes 3 channels, the network takes 1"):
+        save(tmp_path / "model.npz", net, *net.init(np.random.default_rng(0)), Preprocessing(channels=3))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_entry_is_of_the_first_npy_format_and_little_endian(saved):
+    """NumPy's oldest array format, of plain types: what any NumPy reads on any machine."""
+    with zipfile.ZipFile(saved) as file:
+        for name in file.namelist():
+            header = file.read(name)[:128]
+            assert header.startswith(b"\x93NUMPY\x01\x00")
+            assert b"'descr': '<f4'" in header or b"'descr': '<U" in header
 
 
 def test_nothing_half_written(tmp_path):
     net = modified(maps=1)
     with pytest.raises(InputError, match="cannot be written"):
-        save(tmp_path / "nowhere" / "model.npz", net, *net.init(np.random.default_rng(0)))
+        save(tmp_path / "nowhere" / "model.npz", net, *net.init(np.random.default_rng(0)), Preprocessing())
     assert list(tmp_path.iterdir()) == []

@@ -65,7 +65,7 @@ def test_a_run_writes_all_that_it_promises(demo, tmp_path, capsys):
         assert imageio.imread(tmp_path / "run" / name, index=0).std() > 10
     assert imageio.improps(tmp_path / "run/steps.gif", index=...).n_images == 5
     assert imageio.improps(tmp_path / "run/epochs.gif", index=...).n_images >= 2
-    net, params, state = load(tmp_path / "run/model.npz")
+    net, params, state, _ = load(tmp_path / "run/model.npz")
     p = predict(net, params, state, phantom(10, 16, 4).images)
     assert p.shape == (10, 1, 16, 16) and p.max() >= metrics["max_probability"] - 1e-6
 
@@ -106,7 +106,20 @@ def test_real_images(kaggle, tmp_path, capsys):
         [*SMALL, "--data", str(kaggle), "--out", str(tmp_path / "run"), "--batch", "3"]
     )
     assert metrics["steps"] == 4  # two of three subjects, four images, in batches of 3 and 1
-    assert "4 images of 2 subjects to train on, 2 images of 1 subject held out" in capsys.readouterr().out
+    screen = capsys.readouterr().out.partition("DilatedFCN")[0].splitlines()
+    assert screen[0].endswith("kaggle: 6 images")
+    assert screen[1:4] == [
+        "files         6 of 20 x 20 pixels, 8-bit grey",
+        "seen as       16 x 16 pixels, grey, the centre square resized",
+        "subjects      3, of 2 images each, by what stands before a name's last underscore",
+    ]
+    assert screen[4].startswith("classes       background 9") and "nothing to find" in screen[4]
+    sides = {line[:14].strip(): line[14:] for line in screen[5:]}
+    assert sides.keys() == {"to train on", "held out"}
+    assert sides["to train on"].startswith("4 images of 2 subjects: ")
+    assert sides["held out"].startswith("2 images of 1 subject: ")
+    on_both_sides = [side.partition(": ")[2].split(", ") for side in sides.values()]
+    assert sorted(sum(on_both_sides, [])) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +151,7 @@ def test_training_images_are_turned_and_flipped(tmp_path, monkeypatch):
 def test_best_threshold_is_the_training_images(tmp_path):
     metrics = train_modified.main([*SMALL, "--images", "20", "--out", str(tmp_path)])
     train, held_out = phantom(20, 16).split(0.2, np.random.default_rng(0))
-    net, params, state = load(tmp_path / "model.npz")
+    net, params, state, _ = load(tmp_path / "model.npz")
     on_train = predict(net, params, state, train.images)
     assert metrics["best_threshold"] == best_threshold(on_train, train.masks)[0]
     assert metrics["max_probability"] == predict(net, params, state, held_out.images).max()

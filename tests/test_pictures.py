@@ -37,7 +37,7 @@ def test_grid_places_and_enlarges():
 
 def test_files_can_be_read_back(tmp_path):
     picture = pictures.overlay(IMAGE, MASK, pictures.PREDICTION)
-    pictures.write_png(tmp_path / "a.png", picture)
+    pictures.write_image(tmp_path / "a.png", picture)
     np.testing.assert_array_equal(imageio.imread(tmp_path / "a.png"), picture)
     frames = [pictures.grey(IMAGE), pictures.grey(1 - IMAGE), picture]
     pictures.write_gif(tmp_path / "a.gif", frames, seconds=0.5)

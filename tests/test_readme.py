@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import tinyseg
+from tinyseg.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -23,7 +24,7 @@ def test_examples_print_what_the_readme_says(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/modified").mkdir(parents=True)
     net = tinyseg.modified()
-    tinyseg.save("runs/modified/model.npz", net, *net.init(np.random.default_rng(0)))
+    tinyseg.save("runs/modified/model.npz", net, *net.init(np.random.default_rng(0)), Preprocessing())
     names = {}
     for language, code in BLOCKS:
         if language == "python":

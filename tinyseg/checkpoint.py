@@ -1,4 +1,7 @@
-"""A trained network as one .npz: every array under its own name, and the architecture as JSON. No pickle."""
+"""A trained network as one .npz: every array under its own name, and all else as JSON. No pickle.
+
+All else is the architecture and the preprocessing: whoever has the file needs nothing more to use it.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +15,33 @@ import numpy as np
 from tinyseg.errors import InputError
 from tinyseg.files import write_whole
 from tinyseg.networks import DilatedFCN
+from tinyseg.preprocessing import Preprocessing
 
-VERSION = 1
+VERSION = 2
 ABOUT = "tinyseg"  # the entry that holds the JSON
 
 
-def save(path: str | Path, net: DilatedFCN, params: dict, state: dict) -> None:
-    """Write network, parameters and running statistics to `path`, whole or not at all.
+def save(path: str | Path, net: DilatedFCN, params: dict, state: dict, preprocessing: Preprocessing) -> None:
+    """Write network, parameters, running statistics and preprocessing to `path`, whole or not at all.
 
     Raises:
         InputError: the place cannot be written to.
-        ValueError: the arrays are not the network's float32 arrays; the message names one.
+        ValueError: the arrays are not the network's float32 arrays, or the preprocessing makes images that
+            are not the network's; the message names what.
     """
-    if flaw := _flaw(net, params | state):
-        raise ValueError(f"save: {flaw}")
-    about = json.dumps({"version": VERSION, "network": asdict(net)})
+    if found := flaw(net, params | state) or _misfit(net, preprocessing):
+        raise ValueError(f"save: {found}")
+    about = {"version": VERSION, "network": asdict(net), "preprocessing": asdict(preprocessing)}
     content = BytesIO()
-    np.savez(content, **{ABOUT: np.array(about)}, **params, **state)
+    np.savez(content, **{ABOUT: np.array(json.dumps(about))}, **params, **state)
     write_whole(path, content.getvalue())
 
 
-def load(path: str | Path) -> tuple[DilatedFCN, dict, dict]:
-    """Read (net, params, state) as `save` wrote them.
+def load(path: str | Path) -> tuple[DilatedFCN, dict, dict, Preprocessing]:
+    """Read (net, params, state, preprocessing) as `save` wrote them.
 
     Raises:
-        InputError: no such file, not a tinyseg model, truncated, of a newer version, or an array that is
+        InputError: no such file, not a tinyseg model, truncated, of another version, or an array that is
             missing, of no use, of another shape or dtype, or not finite; the message names it.
     """
     try:
@@ -50,23 +55,33 @@ def load(path: str | Path) -> tuple[DilatedFCN, dict, dict]:
         raise InputError(f"{path}: not a whole .npz file ({error})") from None
     try:
         about = json.loads(str(arrays.pop(ABOUT)))
-        version, fields = about["version"], about["network"]
+        version = about["version"]
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{path}: an .npz file, but not a tinyseg model") from None
     if version != VERSION:
         raise InputError(f"{path}: of format version {version}; this tinyseg reads version {VERSION}")
     try:
-        net = DilatedFCN(**fields)
-        flaw = _flaw(net, arrays)
-    except (TypeError, ValueError, MemoryError) as error:
+        net, preprocessing = DilatedFCN(**about["network"]), Preprocessing(**about["preprocessing"])
+        found = flaw(net, arrays) or _misfit(net, preprocessing)
+    except (KeyError, TypeError, ValueError, MemoryError) as error:
         raise InputError(f"{path}: its network cannot be built ({error})") from None
-    if flaw:
-        raise InputError(f"{path}: {flaw}")
+    if found:
+        raise InputError(f"{path}: {found}")
     params, state = net.init(np.random.default_rng(0))
-    return net, {name: arrays[name] for name in params}, {name: arrays[name] for name in state}
+    ours = ({name: arrays[name] for name in names} for names in (params, state))
+    return net, *ours, preprocessing
 
 
-def _flaw(net: DilatedFCN, arrays: dict) -> str | None:
+def _misfit(net: DilatedFCN, preprocessing: Preprocessing) -> str | None:
+    """What keeps this preprocessing from being the network's, in words; None if nothing does."""
+    if preprocessing.channels != net.channels:
+        return f"preprocessing makes {preprocessing.channels} channels, the network takes {net.channels}"
+    if len(preprocessing.values) != net.classes:
+        return f"preprocessing has {len(preprocessing.values)} classes, the network {net.classes}"
+    return None
+
+
+def flaw(net: DilatedFCN, arrays: dict) -> str | None:
     """What keeps these arrays from being the network's, in words; None if nothing does."""
     params, state = net.init(np.random.default_rng(0))
     expected = params | state

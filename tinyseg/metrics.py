@@ -1,10 +1,12 @@
-"""Dice, IoU and accuracy, all from one count; and the threshold that gives the best Dice."""
+"""Dice, IoU and accuracy, all from one count, for two classes and for many; and the best threshold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+
+from tinyseg.ops import UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,56 @@ def confusion(prediction: np.ndarray, truth: np.ndarray) -> Confusion:
     fp = int(np.count_nonzero(prediction)) - tp
     fn = int(np.count_nonzero(truth)) - tp
     return Confusion(tp, fp, fn, truth.size - tp - fp - fn)
+
+
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """How many annotated pixels of each class were taken for each class, pooled over all images."""
+
+    counts: np.ndarray  # (C, C) whole numbers: rows are the truth, columns the prediction
+
+    @property
+    def classes(self) -> tuple[Confusion, ...]:
+        """Each class against all others."""
+        right, there, found = self.counts.diagonal(), self.counts.sum(axis=1), self.counts.sum(axis=0)
+        rest = self.counts.sum() - there - found + right
+        columns = (right, found - right, there - right, rest)
+        return tuple(Confusion(*map(int, row)) for row in zip(*columns))
+
+    @property
+    def dice(self) -> float:
+        """The mean of the classes' Dice, over those that are there or were found."""
+        return self._mean("dice")
+
+    @property
+    def iou(self) -> float:
+        """The mean of the classes' IoU, over those that are there or were found."""
+        return self._mean("iou")
+
+    @property
+    def accuracy(self) -> float:
+        """The share of annotated pixels that are right: the diagonal's; NaN of nothing."""
+        return float(self.counts.trace() / self.counts.sum()) if self.counts.any() else float("nan")
+
+    def _mean(self, name) -> float:
+        seen = self.counts.any(axis=0) | self.counts.any(axis=1)
+        return float(
+            np.mean([getattr(c, name) for c, is_seen in zip(self.classes, seen) if is_seen] or np.nan)
+        )
+
+
+def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int) -> ConfusionMatrix:
+    """Count two integer arrays of equal shape, classes 0 to `classes` - 1; UNLABELLED truth is left out."""
+    if prediction.shape != truth.shape:
+        raise ValueError(f"confusion_matrix: expected equal shapes, got {prediction.shape} and {truth.shape}")
+    known = truth != UNLABELLED
+    pairs = np.stack([truth[known], prediction[known]]).astype(np.int64)  # (2, pixels)
+    if pairs.size and not (pairs.min() >= 0 and pairs.max() < classes):
+        raise ValueError(
+            f"confusion_matrix: expected classes 0 to {classes - 1}, got {pairs.min()} to {pairs.max()}"
+        )
+    counts = np.bincount(pairs[0] * classes + pairs[1], minlength=classes**2)
+    return ConfusionMatrix(counts.reshape(classes, classes))  # (C * C,) -> (C, C)
 
 
 def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.data.folder import load_folder, resize
+from tinyseg.data.folder import load_folder
 from tinyseg.errors import InputError
+from tinyseg.preprocessing import resize
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -328,21 +329,23 @@ def test_resize_is_the_mean_over_area(side, size):
     """Split each pixel into size x size equal parts: a new cell is then a block of side x side of them."""
     square = np.random.default_rng(3).random((side, side))
     parts = square.repeat(size, axis=0).repeat(size, axis=1)
-    assert np.allclose(resize(square, size), parts.reshape(size, side, size, side).mean((1, 3)), rtol=1e-12)
+    assert np.allclose(
+        resize(square, (size, size)), parts.reshape(size, side, size, side).mean((1, 3)), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("side, size", [(420, 64), (420, 96), (37, 64)])
 def test_resize_keeps_the_mass_and_a_constant(side, size):
     square = np.random.default_rng(4).random((side, side))
-    assert np.isclose(resize(square, size).sum() / size**2, square.sum() / side**2, rtol=1e-12)
-    assert np.array_equal(resize(np.full((side, side), 255), size), np.full((size, size), 255.0))
+    assert np.isclose(resize(square, (size, size)).sum() / size**2, square.sum() / side**2, rtol=1e-12)
+    assert np.array_equal(resize(np.full((side, side), 255), (size, size)), np.full((size, size), 255.0))
 
 
 def test_resize_is_exact_at_one_half():
     """Of 420 / 70 = 6 x 6 pixels 18 are set: with weights of 1/6 rounding would decide."""
     halves = np.random.default_rng(5).permuted(np.tile(np.arange(36) % 2, (70 * 70, 1)), axis=1)
     square = halves.reshape(70, 70, 6, 6).swapaxes(1, 2).reshape(420, 420)
-    assert np.all(resize(square, 70) == 0.5)
+    assert np.all(resize(square, (70, 70)) == 0.5)
 
 
 # What is refused
@@ -531,7 +534,7 @@ def test_whatever_a_decoder_raises_is_one_line(tmp_path, monkeypatch, error):
         raise error("first line\nsecond line")
 
     save_pair(tmp_path)
-    monkeypatch.setattr("tinyseg.data.folder.iio.imopen", raise_it)
+    monkeypatch.setattr("tinyseg.data.pixels.iio.imopen", raise_it)
     assert refusal(tmp_path).endswith("expected an image, got a file that cannot be read as one (first line)")
 
 

@@ -7,19 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyseg.errors import InputError
+from tinyseg.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
 class Dataset:
     """N images of one size, the mask of each, and whom each was taken from."""
 
-    images: np.ndarray  # (N, 1, H, W) float32 in [0, 1]
-    masks: np.ndarray  # (N, 1, H, W) float32, 0 or 1
+    images: np.ndarray  # (N, channels, H, W) float32 in [0, 1]
+    masks: np.ndarray  # (N, 1, H, W): masks, float32, 0 or 1; or label maps, uint8, classes and UNLABELLED
     names: tuple[str, ...]  # what reports and pictures call each image
     subjects: tuple[str, ...]  # images of one subject never part
+    preprocessing: Preprocessing = Preprocessing()  # how the images were made ready
+    kinds: tuple[str, ...] = ()  # what each file held, in words; none of what was drawn
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def label_maps(self) -> bool:
+        """Whether `masks` are label maps, of which every pixel may be one of many classes, or unannotated."""
+        return self.masks.dtype == np.uint8
 
     def take(self, indices) -> Dataset:
         """The images at `indices` (integers, in that order) as a dataset of their own."""
@@ -28,6 +36,8 @@ class Dataset:
             self.masks[indices],
             tuple(self.names[i] for i in indices),
             tuple(self.subjects[i] for i in indices),
+            self.preprocessing,
+            tuple(self.kinds[i] for i in indices) if self.kinds else (),
         )
 
     def split(self, held_out: float, rng: np.random.Generator) -> tuple[Dataset, Dataset]:

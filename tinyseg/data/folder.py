@@ -1,31 +1,29 @@
 """Images and masks on disk: a folder of files, large and small, grey and colour, becomes one `Dataset`.
 
-Five steps, each a function or two: pair the files, read their pixels, turn colour into grey, cut out
-the centre square, resize it. What cannot be read rightly is refused, never guessed.
+Four steps: pair the files, read their pixels (pixels.py), cut out the centre square, resize it. What cannot
+be read rightly is refused, never guessed, and what was found is kept for a user to see.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 
 from tinyseg.data.dataset import Dataset
+from tinyseg.data.pixels import SUFFIXES, binary, centre_square, label_values, listed, read_pixels
 from tinyseg.errors import InputError
+from tinyseg.ops import UNLABELLED
+from tinyseg.preprocessing import Preprocessing, bits_in_use, planes, resize
 
-# The formats of which Pillow notices every truncated file (of JPEG 2000, for one, it does not).
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 CLUTTER = ("desktop.ini", "ehthumbs.db", "thumbs.db")  # left behind by file managers
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "I;16B")  # Pillow's names for grey, palette, colour
-LUMA = np.array([299.0, 587.0, 114.0])  # Rec. 601 in thousandths: whole numbers keep white exactly white
 
 
-def load_folder(path: str | Path, size: int) -> Dataset:
-    """Load every image of a folder with its mask: grey, cropped to the centre square, size x size pixels.
+def load_folder(path: str | Path, size: int, *, channels: int = 1, label_maps: bool = False) -> Dataset:
+    """Load every image of a folder with its mask: cropped to the centre square, size x size pixels.
 
     Two layouts are understood, in any mixture of formats:
 
@@ -36,10 +34,15 @@ def load_folder(path: str | Path, size: int) -> Dataset:
     So are all images in `images/` if they share one such beginning (img_1, img_2: a collection, not a
     patient). Names sort naturally, 2 before 10.
 
-    Images come out as (N, 1, size, size) float32 in [0, 1]. 8-bit files are divided by 255. 16-bit files
-    often hold 10 or 12 bits, so all of a folder are divided by 2**bits - 1, with as many bits (8 at least)
-    as the brightest pixel among them needs. Masks hold 0 and 1, or 0 and the brightest value (255, 65535),
-    each file for itself; they come out as (N, 1, size, size) float32, 1 where at least half is covered.
+    Images come out as (N, channels, size, size) float32 in [0, 1], grey or red, green and blue. 8-bit files
+    are divided by 255. 16-bit files often hold 10 or 12 bits, so all of a folder are divided by
+    2**bits - 1, with as many bits (8 at least) as the brightest pixel among them needs.
+
+    Masks hold 0 and 1, or 0 and the brightest value (255, 65535), each file for itself; they come out as
+    (N, 1, size, size) float32, 1 where at least half is covered. With `label_maps`, each value that is found
+    in any of the files is a class, in rising order, and 255 says that nobody annotated a pixel; only where
+    there is nothing but 0 and 255 in all of them are these the two classes. They come out as (N, 1, size,
+    size) uint8, classes by number and UNLABELLED, whichever covers most.
 
     Raises:
         InputError: a folder, a pair or a file that cannot be used; the message names it.
@@ -48,22 +51,61 @@ def load_folder(path: str | Path, size: int) -> Dataset:
         raise InputError(f"{path}: expected a size of at least 1 pixel, got {size}")
     pairs = find_pairs(Path(path))
     kaggle = not (Path(path) / "images").is_dir()
-    images = np.empty((len(pairs), 1, size, size), np.float32)
-    masks = np.empty_like(images)
-    depths, brightest = [], 0
+    images = np.empty((len(pairs), channels, size, size), np.float32)
+    masks = np.empty((len(pairs), 1, size, size), np.uint16 if label_maps else np.float32)
+    kinds, bits, deep, values = [], [], [], set()
     for i, (image_file, mask_file) in enumerate(pairs.values()):
-        image, mask = read_pixels(image_file), read_pixels(mask_file)
+        image, mask = read_pixels(image_file), read_pixels(mask_file, indices=label_maps)
         if image.shape[:2] != mask.shape[:2]:
             wanted, got = ("{1}x{0}".format(*pixels.shape) for pixels in (image, mask))
             raise InputError(f"{mask_file}: expected the size of {image_file}, {wanted}, got {got}")
-        images[i, 0] = resize(centre_square(grey(image)), size)
-        masks[i, 0] = resize(centre_square(binary(mask, mask_file)), size) >= 0.5
-        depths.append(image.dtype.name)
-        if image.dtype == np.uint16:
-            brightest = max(brightest, int(image.max()))
-    bits = {"bool": 1, "uint8": 8, "uint16": max(8, brightest.bit_length())}
-    images /= np.array([2 ** bits[depth] - 1 for depth in depths], np.float32)[:, None, None, None]
-    return Dataset(images, masks, tuple(pairs), subjects(pairs, kaggle=kaggle))
+        images[i] = [resize(plane, (size, size)) for plane in planes(centre_square(image), channels)]
+        if label_maps:
+            mask = label_values(mask, mask_file)
+            values |= set(np.unique(mask).tolist())
+            masks[i, 0] = largest(centre_square(mask), size)
+        else:
+            masks[i, 0] = resize(centre_square(binary(mask, mask_file)), (size, size)) >= 0.5
+        kinds.append(kind(image))
+        bits.append(bits_in_use(image))
+        deep.append(image.dtype == np.uint16)
+    deepest = max((b for b, is_deep in zip(bits, deep) if is_deep), default=None)
+    bits = [deepest if is_deep else b for b, is_deep in zip(bits, deep)]
+    images /= np.array([2**b - 1 for b in bits], np.float32)[:, None, None, None]
+    how = Preprocessing(size, channels, deepest)
+    if label_maps:
+        masks, how = numbered(masks, values, how, path)
+    return Dataset(images, masks, tuple(pairs), subjects(pairs, kaggle=kaggle), how, tuple(kinds))
+
+
+def kind(image: np.ndarray) -> str:
+    """What a file held, in words: its size and its depth."""
+    bits = {"bool": "1-bit", "uint8": "8-bit", "uint16": "16-bit"}[image.dtype.name]
+    colour = "grey" if image.ndim == 2 else "colour"
+    return f"{image.shape[1]} x {image.shape[0]} pixels, {bits} {colour}"
+
+
+def largest(labels: np.ndarray, size: int) -> np.ndarray:
+    """Each new cell gets the value that covers most of it, of equals the lowest: (S, S) to (size, size)."""
+    values = np.unique(labels)
+    covered = [resize(labels == value, (size, size)) for value in values]
+    return values[np.argmax(covered, axis=0)]
+
+
+def numbered(masks: np.ndarray, values: set, how: Preprocessing, path: str | Path):
+    """Label maps' values as numbers of classes, uint8; and `how`, with the classes' values and names."""
+    sparse = values != {0, UNLABELLED}  # else these two are an ordinary mask's
+    classes = sorted(values - {UNLABELLED} if sparse else values)
+    if not 2 <= len(classes) < UNLABELLED:
+        raise InputError(
+            f"{path}: expected label maps of 2 to {UNLABELLED - 1} classes, "
+            f"got the values {listed(sorted(values))}"
+        )
+    labels = np.searchsorted(classes, masks).astype(np.uint8)
+    if sparse:
+        labels[masks == UNLABELLED] = UNLABELLED
+    names = tuple(f"value {value}" for value in classes)
+    return labels, replace(how, values=tuple(classes), names=names)
 
 
 def find_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -104,6 +146,30 @@ def image_files(folder: Path) -> dict[str, Path]:
     return by_stem
 
 
+def images_in(place: Path) -> list[Path]:
+    """A file itself; of a folder, or `images/` in it, all image files in natural order but the masks."""
+    if not place.is_dir():
+        return [place]
+    place = place / "images" if (place / "images").is_dir() else place
+    files = [f for f in place.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+    stems = {file.stem for file in files}
+    images = [f for f in files if not (f.stem.endswith("_mask") and f.stem.removesuffix("_mask") in stems)]
+    if not images:
+        raise InputError(f"{place}: expected images ({' '.join(SUFFIXES)}), got none")
+    return sorted(images, key=lambda file: natural(file.name))
+
+
+def truth_of(image: Path) -> Path | None:
+    """The true mask of an image file in either layout, if there is one."""
+    places = [(image.parent, f"{image.stem}_mask")]
+    if image.parent.name == "images":
+        places.append((image.parent.parent / "masks", image.stem))
+    candidates = (
+        folder / (stem + end) for folder, stem in places for s in SUFFIXES for end in (s, s.upper())
+    )
+    return next((file for file in candidates if file.is_file()), None)
+
+
 def natural(name: str) -> tuple:
     """A sort key by which numbers inside a name count as numbers: 2 before 10."""
     parts = re.split(r"(\d+)", name)  # text and digits alternate, so that like is compared with like
@@ -115,81 +181,3 @@ def subjects(names: Iterable[str], *, kaggle: bool) -> tuple[str, ...]:
     names = tuple(names)
     before = tuple(name.rpartition("_")[0] or name for name in names)
     return before if kaggle or len(set(before)) > 1 else names
-
-
-def read_pixels(file: Path) -> np.ndarray:
-    """The pixels of an image file as they are stored, without alpha.
-
-    Returns: (H, W) bool, uint8 or uint16, or (H, W, 3) uint8.
-    """
-    try:
-        data = file.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata that we do not use
-            # Always Pillow, so that no file depends on which other readers imageio finds installed.
-            with iio.imopen(data, "r", plugin="pillow") as image:
-                pages = image.properties(index=...).n_images
-                tags = image.metadata(index=0, exclude_applied=False)
-                pixels = image.read(index=0)
-    except Exception as error:  # on a damaged file a decoder may raise anything
-        reason = str(error.__cause__ or error).partition("\n")[0]
-        raise InputError(
-            f"{file}: expected an image, got a file that cannot be read as one ({reason})"
-        ) from None
-    # PNG keeps the bits of a sample in byte 24, TIFF in a tag; the others have 8, or come scaled to 8.
-    bits = data[24] if data.startswith(b"\x89PNG") else int(np.max(tags.get("BitsPerSample", 8)))
-    flaws = {  # that Pillow passes over in silence
-        f"{pages} pages": pages != 1,
-        f"mode {tags['mode']}": tags["mode"] not in MODES or pixels.dtype == np.int32,
-        f"{bits}-bit colour": bits > 8 and pixels.dtype == np.uint8,  # of which it keeps the high bytes
-        "signed bytes": tags.get("SampleFormat") == 2 and pixels.dtype == np.uint8,
-        "0 for white": tags.get("PhotometricInterpretation") == 0 and bits == 16,  # inverted up to 8 bits
-        "a turned image": tags.get("Orientation", 1) not in (0, 1),  # set upright in TIFF, but not in JPEG
-    }
-    if any(flaws.values()):
-        got = ", ".join(flaw for flaw, present in flaws.items() if present)
-        raise InputError(
-            f"{file}: expected one upright page of 8- or 16-bit unsigned grey or of 8-bit colour, "
-            f"got {got} ({pixels.dtype} of shape {pixels.shape})"
-        )
-    if pixels.ndim == 3:
-        pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-
-
-def grey(pixels: np.ndarray) -> np.ndarray:
-    """The luma of a colour image, (H, W, 3) to (H, W); grey stays as it is."""
-    return pixels if pixels.ndim == 2 else pixels @ LUMA / LUMA.sum()
-
-
-def binary(pixels: np.ndarray, file: Path) -> np.ndarray:
-    """A mask, (H, W) or (H, W, 3) with equal channels, as (H, W) bool; `file` is what an error names."""
-    levels = pixels if pixels.ndim == 2 else pixels[..., 0]
-    top = levels.max()
-    is_grey = pixels.ndim == 2 or (pixels == pixels[..., :1]).all()
-    if is_grey and top in (0, 1, 255, 65535) and ((levels == 0) | (levels == top)).all():
-        return levels > 0
-    found = (np.unique(levels) if is_grey else np.unique(pixels.reshape(-1, 3), axis=0)).tolist()
-    some = ", ".join(map(str, found[:5])) + (f", ... ({len(found)} values)" if found[5:] else "")
-    raise InputError(f"{file}: expected a grey mask of 0 and 1, or of 0 and 255, got {some}")
-
-
-def centre_square(image: np.ndarray) -> np.ndarray:
-    """The largest square around the centre of an image, (H, W) to (S, S) with S = min(H, W)."""
-    side = min(image.shape)
-    top, left = ((extent - side) // 2 for extent in image.shape)
-    return image[top : top + side, left : left + side]
-
-
-def resize(square: np.ndarray, size: int) -> np.ndarray:
-    """Each new cell gets the mean of what it covers of the old pixels, by area: (S, S) to (size, size).
-
-    A mean over a rectangle is a mean over rows of means over columns, hence two small matrix products.
-    Lengths are counted in 1/(S * size) of the side. In that unit every edge, old or new, is a whole number,
-    and so is every sum: a mask that covers just half a cell does so on every machine.
-    """
-    side = len(square)
-    cells, pixels = np.arange(size)[:, None] * side, np.arange(side) * size  # where each begins
-    ends = np.minimum(cells + side, pixels + size)
-    overlap = np.maximum(ends - np.maximum(cells, pixels), 0.0)  # (size, S); each row adds up to S
-    return overlap @ square @ overlap.T / side**2

@@ -22,6 +22,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from tinyseg.data.dataset import Dataset
 from tinyseg.errors import InputError
+from tinyseg.preprocessing import Preprocessing
 
 # Lengths are in pixels of an image of 64. Any other size shows the same anatomy, coarser or finer.
 # Places are complex numbers, across + 1j * depth: a distance is an absolute value, a turn is a product.
@@ -188,6 +189,13 @@ def b_mode(echo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.rint(255 * gaussian_filter(grey, 0.4 * zoom))
 
 
+def check_numbers(whose: str, **numbers: tuple) -> None:
+    """Refuse (value, least) by name where the value is not a whole number or is less."""
+    for name, (value, least) in numbers.items():
+        if not isinstance(value, Integral) or value < least:
+            raise InputError(f"{whose}'s {name} must be a whole number, at least {least}, got {value!r}")
+
+
 def phantom(count: int, size: int = 64, seed: int = 0) -> Dataset:
     """`count` images of an artery, the nerve beside it and its look-alikes, each its own subject.
 
@@ -200,9 +208,7 @@ def phantom(count: int, size: int = 64, seed: int = 0) -> Dataset:
     Raises:
         InputError: `count` below 1, `size` below 16 (fascicles finer than a pixel) or `seed` below 0.
     """
-    for name, value, least in (("count", count, 1), ("size", size, 16), ("seed", seed, 0)):
-        if not isinstance(value, Integral) or value < least:
-            raise InputError(f"phantom's {name} must be a whole number, at least {least}, got {value!r}")
+    check_numbers("phantom", count=(count, 1), size=(size, 16), seed=(seed, 0))
     axis = (np.arange(size) + 0.5) * (FIELD / size)
     points = axis + 1j * axis[:, None]
     images, masks = np.zeros((2, count, 1, size, size), np.float32)
@@ -213,4 +219,4 @@ def phantom(count: int, size: int = 64, seed: int = 0) -> Dataset:
         if plan.nerve:
             masks[i, 0] = plan.nerve.radius_at(points) <= 1
     names = tuple(f"phantom_{i:04d}" for i in range(count))
-    return Dataset(images, masks, names, names)
+    return Dataset(images, masks, names, names, Preprocessing(size))

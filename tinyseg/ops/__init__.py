@@ -4,7 +4,14 @@ from tinyseg.ops.activation import dropout, log_softmax, relu, softmax
 from tinyseg.ops.combine import add, concatenate
 from tinyseg.ops.conv import conv2d
 from tinyseg.ops.fused import norm_add_relu
-from tinyseg.ops.loss import UNLABELLED, cross_entropy, entropy, mean_squared_error, semi_supervised
+from tinyseg.ops.loss import (
+    UNLABELLED,
+    cross_entropy,
+    entropy,
+    mean_squared_error,
+    median_frequency,
+    semi_supervised,
+)
 from tinyseg.ops.norm import batch_norm, instance_norm
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "instance_norm",
     "log_softmax",
     "mean_squared_error",
+    "median_frequency",
     "norm_add_relu",
     "relu",
     "semi_supervised",

@@ -136,6 +136,26 @@ def semi_supervised(logits, labels, *, class_weights=None, entropy_weight: float
     return _semi_supervised(logits, share, doubt)
 
 
+def median_frequency(labels, classes: int):
+    """Class weights by which rare classes count as much as frequent ones: median frequency / frequency.
+
+    Args:
+        labels: integers of any shape; UNLABELLED ones do not count.
+        classes: C.
+
+    Returns:
+        (C,) float64; 0 for a class without a pixel, which has no part in the median either.
+
+    Source: LungNet's loss. Eigen & Fergus 2015 (arXiv 1411.4734), whose idea it was, take a class's frequency
+    among those images alone that show it.
+    """
+    counts = numpy.bincount(labels[labels != UNLABELLED].ravel(), minlength=classes)
+    there = counts > 0
+    weights = numpy.zeros(classes)
+    weights[there] = numpy.median(counts[there]) / counts[there] if there.any() else 0
+    return weights
+
+
 @primitive
 def _semi_supervised(logits, share, doubt):
     """-sum of (share + doubt * p) * log p with p = softmax(logits), doubt (N, 1, H, W)."""

@@ -1,0 +1,133 @@
+"""A trained network on an image of any size: whole where memory allows, in tiles where not.
+
+A pixel of the output depends on the input within `reach` pixels, 143 with the Fibonacci dilations. A tile
+with that much around it gives its inner part what the whole image would have given it: at the image's
+own border both see the same zeros, and what a tile's cut border spoils is thrown away. That holds for batch
+norm with running statistics, which has a network see nothing else. Instance norm sees the whole image's
+mean and variance, which no tile knows: such an image goes through whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from scipy.ndimage import zoom
+
+from tinyseg.errors import InputError
+from tinyseg.preprocessing import Preprocessing, resize
+from tinyseg.training import predict
+
+SMALLEST_TILE = 32  # less than that to keep of a tile is not worth its surroundings
+
+
+def probability_maps(
+    net,
+    params: dict,
+    state: dict,
+    preprocessing: Preprocessing,
+    pixels: np.ndarray,
+    *,
+    size: int | None = None,
+    memory: float = float("inf"),
+) -> np.ndarray:
+    """What a trained network makes of an image file's pixels, at the image's own size.
+
+    Args:
+        net, params, state, preprocessing: as `checkpoint.load` gives them.
+        pixels: (H, W) bool, uint8 or uint16, or (H, W, 3) uint8.
+        size: of the shorter side when the network sees it; None: as in training; 0: the image's own.
+        memory: bytes that the network may take; beyond it the image is cut into tiles.
+
+    Returns:
+        float32 probabilities of two classes' last one, (1, H, W), or of all classes, (classes, H, W).
+
+    Raises:
+        InputError: the image needs tiles, and the network's norm or the memory does not allow them.
+    """
+    image = preprocessing(pixels, size)
+    tile = tile_for(net, *image.shape[1:], memory)
+    p = in_tiles(net, params, state, image[None], tile)[0]  # (1, C, h, w) -> (classes, h, w)
+    return np.stack([stretched_to(plane, pixels.shape[:2]) for plane in p])
+
+
+def most_probable(p: np.ndarray) -> np.ndarray:
+    """Each pixel's class, (classes, H, W) to (H, W) uint8; a single map is the last's of two classes."""
+    return (p[0] > 0.5 if len(p) == 1 else p.argmax(axis=0)).astype(np.uint8)
+
+
+def in_tiles(net, params: dict, state: dict, images: np.ndarray, tile: int | None) -> np.ndarray:
+    """`predict` tile by tile: (N, C, H, W) to (N, 1 or classes, H, W); None: all at once.
+
+    Each tile's side is `tile`, and what surrounds it within `reach` is seen as well.
+    """
+    if tile is None:
+        return predict(net, params, state, images)
+    if not has_fixed_norm(net):
+        raise ValueError(f"in_tiles: expected batch norm with running statistics, got {net.norm} norm")
+    height, width = images.shape[2:]
+    p, margin = (
+        np.empty((len(images), 1 if net.classes == 2 else net.classes, height, width), np.float32),
+        reach(net),
+    )
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            above, before = max(top - margin, 0), max(left - margin, 0)
+            window = images[:, :, above : top + tile + margin, before : left + tile + margin]
+            seen = predict(net, params, state, window)
+            inner = seen[:, :, top - above : top - above + tile, left - before : left - before + tile]
+            p[:, :, top : top + tile, left : left + tile] = inner
+    return p
+
+
+def has_fixed_norm(net) -> bool:
+    """Whether the norms' statistics are known before an image is."""
+    return net.norm == "batch" and net.running
+
+
+def reach(net) -> int:
+    """How far a pixel of the output sees in each direction: the sum of all dilations of the 3x3 layers."""
+    return sum(net.dilations)
+
+
+def bytes_needed(net, height: int, width: int) -> int:
+    """What `predict` takes for one float32 image, at the moment when it takes most.
+
+    That is in a 1x1 block: the maps of all blocks, each by itself and all side by side, the results of the
+    1x1 blocks before, and three times this one's, for a convolution, its norm, and their sum.
+    """
+    seen = net.channels + len(net.dilations) * net.maps
+    heads = max(sum(net.widths[:i]) + 3 * width for i, width in enumerate(net.widths))
+    return 4 * height * width * max(2 * seen + heads, 4 * net.maps + seen)
+
+
+def tile_for(net, height: int, width: int, memory: float) -> int | None:
+    """The side of the largest tile that `memory` (bytes) allows for an image; None: it goes through whole."""
+    need = bytes_needed(net, height, width)
+    if need <= memory:
+        return None
+    room = f"it needs {need / 1e9:.2g} GB at {width} x {height} pixels, and {memory / 1e9:.2g} GB are allowed"
+    if not has_fixed_norm(net):
+        whose = "instance norm" if net.norm == "instance" else "batch norm without running statistics"
+        raise InputError(f"{whose} takes its statistics from the whole image, which cannot be cut: {room}")
+    tile = int((memory / bytes_needed(net, 1, 1)) ** 0.5) - 2 * reach(net)
+    if tile < SMALLEST_TILE:
+        least = bytes_needed(net, *2 * (SMALLEST_TILE + 2 * reach(net),))
+        raise InputError(f"{room}; tiles need at least {least / 1e9:.2g} GB")
+    return tile
+
+
+def free_memory() -> int:
+    """Half of the memory that no program uses now, in bytes; 1 GB where the system does not say."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return 10**9
+
+
+def stretched_to(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A map brought to another shape, float32: by area where it shrinks, else linearly between its pixels."""
+    if plane.shape[0] >= shape[0]:
+        return resize(plane, shape).astype(np.float32)
+    factors = [new / old for old, new in zip(plane.shape, shape)]
+    return zoom(plane, factors, order=1, mode="nearest", grid_mode=True)
