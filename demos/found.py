@@ -8,7 +8,7 @@ from textwrap import fill
 import numpy as np
 
 from tinyseg.data import Dataset
-from tinyseg.data.pixels import listed
+from tinyseg.errors import listed
 from tinyseg.ops import UNLABELLED
 
 WIDTH = 108  # characters
@@ -34,9 +34,13 @@ def describe(data, args) -> str:
         "classes": shares(whole, how),
         **{name: side(part) for name, part in parts.items()},
     }
-    return "\n".join(
-        fill(f"{name:14}{text}", WIDTH, subsequent_indent=" " * 14) for name, text in lines.items() if text
-    )
+    layout = {
+        "width": WIDTH,
+        "subsequent_indent": " " * 14,
+        "break_long_words": False,
+        "break_on_hyphens": False,
+    }
+    return "\n".join(fill(f"{name:14}{text}", **layout) for name, text in lines.items() if text)
 
 
 def shares(whole: list[Dataset], how) -> str:

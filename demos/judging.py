@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 from baseline import blurred_threshold, brightness_and_blur
 from run import Run
 from steps import Data, Trained
 
+from tinyseg.inference import most_probable
 from tinyseg.metrics import ConfusionMatrix, best_threshold, confusion, confusion_matrix
 from tinyseg.training import evaluate, predict
 
@@ -50,7 +52,9 @@ def judge_label_maps(run: Run, trained: Trained, data: Data, args) -> dict:
     """Measure on the held-out images, beside a baseline without a network, and write metrics.json."""
     net, fitted = trained.net, trained.fitted
     names = data.train.preprocessing.names
-    _, counts, p = evaluate(net, fitted.params, fitted.state, data.held_out, loss=lambda y, masks: 0.0)
+    p = predict(net, fitted.params, fitted.state, data.held_out.images)
+    prediction = np.stack([most_probable(maps) for maps in p])[:, None]  # (N, H, W) -> (N, 1, H, W)
+    counts = confusion_matrix(prediction, data.held_out.masks, net.classes)
     by_baseline = brightness_and_blur(data.train, data.held_out)
     baseline = confusion_matrix(by_baseline, data.held_out.masks, net.classes)
     metrics = {
@@ -72,7 +76,7 @@ def judge_label_maps(run: Run, trained: Trained, data: Data, args) -> dict:
         f"by brightness and a blur alone: mean Dice {baseline.dice:.3f}"
     )
     if data.truth:
-        whole = confusion_matrix(p.argmax(axis=1)[:, None], data.truth.masks, net.classes)
+        whole = confusion_matrix(prediction, data.truth.masks, net.classes)
         metrics["whole_mean_dice"] = whole.dice
         metrics["whole_dice"] = [c.dice for c in whole.classes]
         metrics["whole_baseline_mean_dice"] = confusion_matrix(

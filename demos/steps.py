@@ -14,8 +14,7 @@ from run import Run, progress
 
 from tinyseg.checkpoint import save
 from tinyseg.data import Dataset, annotate, load_folder, lung_ct, phantom, random_symmetry
-from tinyseg.data.pixels import listed
-from tinyseg.errors import InputError
+from tinyseg.errors import InputError, listed
 from tinyseg.networks import DilatedFCN
 from tinyseg.ops import UNLABELLED
 from tinyseg.training import Diverged, Epoch, Fitted, fit, keep_memory, predict
@@ -43,8 +42,14 @@ def load_data(args) -> Data:
 
 def load_label_maps(args) -> Data:
     """Images with label maps from `--data`, or synthetic ones; a fifth is held out, another to choose by."""
+    if args.channels == 3 and not args.data:
+        raise InputError("--channels 3: expected colour images from --data, got none; CT is grey")
     truth = None if args.data else lung_ct(args.images, args.size, args.seed)
-    data = annotate(truth, args.seed) if truth else load_folder(args.data, args.size, label_maps=True)
+    data = (
+        annotate(truth, args.seed)
+        if truth
+        else load_folder(args.data, args.size, channels=args.channels, label_maps=True)
+    )
     if (subjects := len(set(data.subjects))) < 3:
         raise InputError(
             f"{args.data}: expected at least 3 subjects, to train, to choose the best epoch and to judge, "

@@ -18,42 +18,36 @@ from tinyseg.networks import lungnet
 from tinyseg.ops import median_frequency, semi_supervised
 
 
+def parse(argv):
+    """The shared flags, with defaults of this network's own, and four more."""
+    parser = flags(
+        __doc__, "runs/lungnet",
+        images=120, size=96, maps=12, epochs=50, batch=1, rate=0.01, schedule="cosine",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--norm", default="instance", choices=("instance", "batch"),
+        help="of each slice by itself, or by running statistics (default instance)")  # fmt: skip
+    add("--entropy-weight", default=0.1, metavar="X", type=number(float, 0, "a number of at least 0"),
+        help="of the semi-supervised term; 0 learns from annotated pixels alone (default 0.1)")  # fmt: skip
+    add("--patience", default=20, metavar="N", type=positive,
+        help="stop after so many epochs without a better one (default 20)")  # fmt: skip
+    add("--channels", default=1, choices=(1, 3), type=int,
+        help="of your images: grey, or red, green and blue (default 1)")  # fmt: skip
+    return parser.parse_args(argv)
+
+
 @guarded
 def main(argv=None):
-    parser = flags(
-        __doc__,
-        "runs/lungnet",
-        images=120,
-        size=96,
-        maps=12,
-        epochs=50,
-        batch=1,
-        rate=0.01,
-        schedule="cosine",
-    )
-    parser.add_argument(
-        "--norm", choices=("instance", "batch"), default="instance", help="(default instance)"
-    )
-    parser.add_argument(
-        "--entropy-weight",
-        type=number(float, 0, "a number of at least 0"),
-        default=0.1,
-        metavar="X",
-        help="of the semi-supervised term; 0 learns from annotated pixels alone (default 0.1)",
-    )
-    parser.add_argument(
-        "--patience",
-        type=positive,
-        default=20,
-        metavar="N",
-        help="stop after so many epochs without a better one (default 20)",
-    )
-    args = parser.parse_args(argv)
+    args = parse(argv)
     data = load_label_maps(args)
     classes = len(data.train.preprocessing.names)
     net = lungnet(
-        classes=classes, norm=args.norm, widths=(4 * args.maps, args.maps), **network_fields(args)
-    )  # the paper's widths, 128 and 32, for its 32 maps
+        channels=args.channels,
+        classes=classes,
+        norm=args.norm,
+        widths=(4 * args.maps, args.maps),  # the paper's, 128 and 32, for its 32 maps
+        **network_fields(args),
+    )
     weights = median_frequency(data.train.masks, classes)
 
     def loss(y, masks):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tinyseg.metrics import Confusion, best_threshold, confusion
+from tinyseg.metrics import Confusion, best_threshold, confusion, confusion_matrix
+from tinyseg.ops import UNLABELLED
 
 RNG = np.random.default_rng(0)
 
@@ -53,3 +54,45 @@ def test_best_threshold_where_nothing_is_there_or_all_is_alike():
     assert confusion(scores > threshold, np.zeros(9)).dice == dice == 1
     threshold, dice = best_threshold(np.full(4, 0.3), np.array([1, 1, 0, 0]))
     assert confusion(np.full(4, 0.3) > threshold, np.array([1, 1, 0, 0])).dice == pytest.approx(dice)
+
+
+def test_confusion_matrix_counts_pairs_and_leaves_out_what_is_unlabelled():
+    truth, prediction = RNG.integers(0, 4, (2, 3, 1, 8, 8)).astype(np.uint8)
+    truth[RNG.random(truth.shape) < 0.3] = UNLABELLED
+    counts = confusion_matrix(prediction, truth, 4)
+    for i, j in np.ndindex(4, 4):
+        assert counts.counts[i, j] == ((truth == i) & (prediction == j)).sum()
+    known = truth != UNLABELLED
+    assert counts.accuracy == pytest.approx((prediction[known] == truth[known]).mean())
+    each = [confusion(prediction[known] == k, truth[known] == k) for k in range(4)]
+    assert counts.classes == tuple(each)
+    assert counts.dice == pytest.approx(np.mean([c.dice for c in each]))
+    assert counts.iou == pytest.approx(np.mean([c.iou for c in each]))
+
+
+def test_of_two_classes_the_second_is_the_structure():
+    truth, prediction = RNG.integers(0, 2, (2, 50)).astype(np.uint8)
+    assert confusion_matrix(prediction, truth, 2).classes[1] == confusion(prediction, truth)
+
+
+def test_a_class_that_is_not_there_has_no_part_in_the_mean_unless_it_was_found():
+    truth = np.uint8([0, 0, 1, 1])
+    assert confusion_matrix(np.uint8([0, 0, 1, 1]), truth, 3).dice == 1
+    counts = confusion_matrix(np.uint8([0, 0, 1, 2]), truth, 3)
+    assert counts.dice == pytest.approx((1 + 2 / 3 + 0) / 3)
+    nothing = confusion_matrix(truth, np.full(4, UNLABELLED, np.uint8), 3)
+    assert np.isnan([nothing.dice, nothing.iou, nothing.accuracy]).all()
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "words"),
+    [
+        ([0, 1], [0, 1, 1], "equal shapes"),
+        ([0, 3], [0, 1], "classes 0 to 2, got 0 to 3"),
+        ([0, -1], [0, 1], "classes 0 to 2, got -1 to 1"),
+        ([0, 1], [0, 7], "classes 0 to 2, got 0 to 7"),
+    ],
+)
+def test_what_cannot_be_counted(prediction, truth, words):
+    with pytest.raises(ValueError, match=words):
+        confusion_matrix(np.array(prediction), np.array(truth), 3)

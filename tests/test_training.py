@@ -3,12 +3,14 @@
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tinyseg.data.dataset import Dataset
-from tinyseg.networks import modified, original
+from tinyseg.networks import lungnet, modified, original
+from tinyseg.ops import UNLABELLED, semi_supervised
 from tinyseg.optim import GradientDescent, constant
 from tinyseg.training import Diverged, evaluate, fit, predict
 
@@ -130,6 +132,79 @@ def test_evaluate_is_of_two_classes():
     net = original(classes=3)
     with pytest.raises(ValueError, match="2 classes, got 3"):
         evaluate(net, *net.init(np.random.default_rng(0)), HELD_OUT)
+
+
+def test_patience_keeps_the_best_epoch_and_stops():
+    kept = {}
+    fitted = run(
+        epochs=60,
+        schedule=lambda step: 1e-2 if step < 90 else 0.3,  # from epoch 16 on it forgets
+        patience=4,
+        on_epoch=lambda epoch, params, state: kept.update({epoch.epoch: (params, state)}),
+    )
+    dice = [epoch.dice for epoch in fitted.history]
+    assert fitted.best == 1 + int(np.argmax(dice))
+    assert len(dice) == fitted.best + 4 < 60 and fitted.steps == 6 * len(dice)
+    for ours, theirs in zip((fitted.params, fitted.state), kept[fitted.best]):
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name])
+    assert evaluate(NET, fitted.params, fitted.state, HELD_OUT)[1].dice == max(dice) > dice[-1]
+
+
+def test_without_patience_the_last_epoch_is_kept():
+    fitted = run(epochs=3)
+    assert fitted.best == 3
+    _, counts, _ = evaluate(NET, fitted.params, fitted.state, HELD_OUT)
+    assert counts.dice == fitted.history[-1].dice
+
+
+def test_ctrl_c_keeps_the_best_epoch():
+    def press(step):
+        if step == 6 * 8 + 3:
+            raise KeyboardInterrupt
+
+    fitted = run(epochs=20, schedule=lambda step: 1e-2 if step < 30 else 0.3, patience=20, on_step=press)
+    dice = [epoch.dice for epoch in fitted.history]
+    assert fitted.interrupted and len(dice) == 8
+    assert evaluate(NET, fitted.params, fitted.state, HELD_OUT)[1].dice == max(dice)
+
+
+def test_a_loss_of_ones_own_is_what_is_lowered():
+    """Half the squared error has half the value and, at twice the rate, the same steps down."""
+    how = {"optimizer": GradientDescent(), "epochs": 2}
+    whole = run(schedule=constant(0.01), **how)
+    half = run(schedule=constant(0.02), loss=lambda y, masks: 0.5 * NET.loss(y, masks), **how)
+    for a, b in zip(whole.history, half.history):
+        assert b.loss == pytest.approx(0.5 * a.loss, rel=1e-4)
+        assert b.held_out_loss == pytest.approx(0.5 * a.held_out_loss, rel=1e-4)
+
+
+def label_maps(data):
+    """The blobs as classes 0 and 2 of three, a border between them unlabelled and class 1 nowhere."""
+    masks = (2 * data.masks).astype(np.uint8)
+    border = (masks != np.roll(masks, 1, axis=2)) | (masks != np.roll(masks, 1, axis=3))
+    masks[border] = UNLABELLED
+    return replace(data, masks=masks)
+
+
+def test_it_learns_label_maps():
+    net, rng = lungnet(maps=3, dilations=(1, 2, 4), widths=(8, 4), classes=3), np.random.default_rng(0)
+    train, held_out = label_maps(TRAIN), label_maps(HELD_OUT)
+
+    def loss(y, masks):
+        return semi_supervised(y, masks[:, 0])
+
+    fitted = fit(
+        net, *net.init(rng), train, held_out, epochs=15, rng=rng, batch=1, loss=loss, schedule=constant(1e-2)
+    )
+    assert fitted.history[-1].dice > 0.9 > fitted.history[0].dice
+    value, counts, p = evaluate(net, fitted.params, fitted.state, held_out, loss=loss)
+    assert value == fitted.history[-1].held_out_loss and counts.dice == fitted.history[-1].dice
+    np.testing.assert_array_equal(p, predict(net, fitted.params, fitted.state, held_out.images))
+    assert p.shape == (6, 3, 16, 16) and p.dtype == np.float32
+    known = held_out.masks != UNLABELLED
+    right = p.argmax(axis=1)[:, None][known] == held_out.masks[known]
+    assert counts.accuracy == pytest.approx(right.mean()) and counts.counts.sum() == known.sum()
 
 
 def test_steps_and_callbacks():

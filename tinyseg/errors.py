@@ -3,3 +3,9 @@
 
 class InputError(ValueError):
     """What came from outside cannot be used; the message names it, what was expected and what came."""
+
+
+def listed(values, most: int = 5) -> str:
+    """The first few of many values, for a message."""
+    values = list(values)
+    return ", ".join(map(str, values[:most])) + (f", ... ({len(values)} values)" if values[most:] else "")

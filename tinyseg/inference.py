@@ -65,11 +65,9 @@ def in_tiles(net, params: dict, state: dict, images: np.ndarray, tile: int | Non
         return predict(net, params, state, images)
     if not has_fixed_norm(net):
         raise ValueError(f"in_tiles: expected batch norm with running statistics, got {net.norm} norm")
-    height, width = images.shape[2:]
-    p, margin = (
-        np.empty((len(images), 1 if net.classes == 2 else net.classes, height, width), np.float32),
-        reach(net),
-    )
+    (height, width), margin = images.shape[2:], reach(net)
+    maps = 1 if net.classes == 2 else net.classes
+    p = np.empty((len(images), maps, height, width), images.dtype)
     for top in range(0, height, tile):
         for left in range(0, width, tile):
             above, before = max(top - margin, 0), max(left - margin, 0)

@@ -6,7 +6,14 @@ import scipy.special
 from autograd import grad
 from harness import check_op
 
-from tinyseg.ops import UNLABELLED, cross_entropy, entropy, mean_squared_error, semi_supervised
+from tinyseg.ops import (
+    UNLABELLED,
+    cross_entropy,
+    entropy,
+    mean_squared_error,
+    median_frequency,
+    semi_supervised,
+)
 
 RNG = np.random.default_rng(6)
 LOGITS = RNG.normal(size=(2, 3, 4, 5))
@@ -118,3 +125,16 @@ def test_one_clear_error(labels, weights, words):
         cross_entropy(LOGITS, labels, class_weights=weights)
     with pytest.raises(ValueError, match="expected target"):
         mean_squared_error(LOGITS, LOGITS[:1])
+
+
+def test_median_frequency():
+    labels = np.repeat(np.uint8([0, 1, 3, UNLABELLED]), [8, 2, 4, 100]).reshape(2, 57)
+    np.testing.assert_array_equal(median_frequency(labels, 5), [4 / 8, 4 / 2, 0, 4 / 4, 0])
+    np.testing.assert_array_equal(median_frequency(labels[labels == UNLABELLED], 2), [0, 0])
+
+
+def test_by_median_frequency_every_class_counts_the_same():
+    """Weights times numbers of pixels are equal, so that the loss is the mean of the classes' means."""
+    weights = median_frequency(LABELS, 3)
+    each = [cross_entropy(LOGITS, LABELS, class_weights=np.eye(3)[k]) for k in range(3)]
+    np.testing.assert_allclose(cross_entropy(LOGITS, LABELS, class_weights=weights), np.mean(each))

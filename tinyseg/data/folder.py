@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.data.dataset import Dataset
-from tinyseg.data.pixels import SUFFIXES, binary, centre_square, label_values, listed, read_pixels
-from tinyseg.errors import InputError
+from tinyseg.data.pixels import SUFFIXES, binary, centre_square, label_values, read_pixels
+from tinyseg.errors import InputError, listed
 from tinyseg.ops import UNLABELLED
 from tinyseg.preprocessing import Preprocessing, bits_in_use, planes, resize
 

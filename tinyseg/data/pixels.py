@@ -8,7 +8,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 
-from tinyseg.errors import InputError
+from tinyseg.errors import InputError, listed
 from tinyseg.ops import UNLABELLED
 
 # The formats of which Pillow notices every truncated file (of JPEG 2000, for one, it does not).
@@ -130,11 +130,6 @@ def _levels(pixels: np.ndarray) -> np.ndarray | None:
     if pixels.ndim == 2:
         return pixels
     return pixels[..., 0] if (pixels == pixels[..., :1]).all() else None
-
-
-def listed(values, most: int = 5) -> str:
-    """The first few of many values, for a message."""
-    return ", ".join(map(str, values[:most])) + (f", ... ({len(values)} values)" if values[most:] else "")
 
 
 def centre_square(image: np.ndarray) -> np.ndarray:
