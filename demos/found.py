@@ -11,36 +11,40 @@ from tinyseg.data import Dataset
 from tinyseg.errors import listed
 from tinyseg.ops import UNLABELLED
 
-WIDTH = 108  # characters
-
 
 def describe(data, args) -> str:
     """Images, sizes, what became of them, subjects, the share of each class, and who is on which side."""
     parts = {"to train on": data.train, "to choose by": data.validation, "held out": data.held_out}
     parts = {name: part for name, part in parts.items() if part}
     whole, how = list(parts.values()), data.train.preprocessing
-    kinds = Counter(kind for part in whole for kind in part.kinds)
-    subjects = Counter(subject for part in whole for subject in part.subjects)
-    per = sorted(subjects.values())
-    spread = f"{per[0]}" if per[0] == per[-1] else f"{per[0]} to {per[-1]}"
-    lines = {
-        "data": f"{args.data or f'synthetic, seed {args.seed}'}: {sum(map(len, whole))} images",
-        "files": listed([f"{count} of {kind}" for kind, count in kinds.most_common()], 8),
-        "seen as": f"{how.size} x {how.size} pixels, {'grey' if how.channels == 1 else 'colour'}"
-        + (", the centre square resized" if kinds else "")
-        + (f"; 16-bit levels divided by {2**how.bits - 1}" if how.bits else ""),
-        "subjects": f"{len(subjects)}, of {spread} image{'' if spread == '1' else 's'} each"
-        + (", by what stands before a name's last underscore" if kinds else ""),
-        "classes": shares(whole, how),
-        **{name: side(part) for name, part in parts.items()},
-    }
-    layout = {
-        "width": WIDTH,
-        "subsequent_indent": " " * 14,
-        "break_long_words": False,
-        "break_on_hyphens": False,
-    }
-    return "\n".join(fill(f"{name:14}{text}", **layout) for name, text in lines.items() if text)
+    count, colour = sum(map(len, whole)), "grey" if how.channels == 1 else "red, green and blue"
+    if args.data:
+        layout = "images/ and masks/" if (args.data / "images").is_dir() else "..._mask beside each"
+        kinds = Counter(kind for part in whole for kind in part.kinds).most_common()
+        deep = f", 16-bit ones by {2**how.bits - 1}" if how.bits else ""
+        lines = {
+            "data": f"{args.data}: {count} images, {layout}",
+            "files": listed([f"{number} of {kind}" for kind, number in kinds], 8),
+            "seen as": f"{how.size} x {how.size} pixels, {colour}: of each its centre square, resized; "
+            f"8-bit levels divided by 255{deep}",
+        }
+    else:
+        lines = {"data": f"synthetic, {count} images of {how.size} x {how.size} pixels, seed {args.seed}"}
+    lines["subjects"] = owners(Counter(subject for part in whole for subject in part.subjects), args)
+    lines["classes"] = shares(whole, how)
+    lines |= {name: side(part) for name, part in parts.items()}
+    form = {"width": 108, "subsequent_indent": " " * 14, "break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(fill(f"{name:14}{text}", **form) for name, text in lines.items())
+
+
+def owners(subjects: Counter, args) -> str:
+    """How many subjects there are, and by what rule an image is of one."""
+    fewest, most = min(subjects.values()), max(subjects.values())
+    if most == 1:
+        return f"{len(subjects)}: every image counts as another's"
+    spread = f"{most}" if fewest == most else f"{fewest} to {most}"
+    rule = ", named by what stands before the last underscore" if args.data else ""
+    return f"{len(subjects)}, of {spread} images each{rule}"
 
 
 def shares(whole: list[Dataset], how) -> str:

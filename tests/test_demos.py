@@ -107,11 +107,11 @@ def test_real_images(kaggle, tmp_path, capsys):
     )
     assert metrics["steps"] == 4  # two of three subjects, four images, in batches of 3 and 1
     screen = capsys.readouterr().out.partition("DilatedFCN")[0].splitlines()
-    assert screen[0].endswith("kaggle: 6 images")
+    assert screen[0].endswith("kaggle: 6 images, ..._mask beside each")
     assert screen[1:4] == [
         "files         6 of 20 x 20 pixels, 8-bit grey",
-        "seen as       16 x 16 pixels, grey, the centre square resized",
-        "subjects      3, of 2 images each, by what stands before a name's last underscore",
+        "seen as       16 x 16 pixels, grey: of each its centre square, resized; 8-bit levels divided by 255",
+        "subjects      3, of 2 images each, named by what stands before the last underscore",
     ]
     assert screen[4].startswith("classes       background 9") and "nothing to find" in screen[4]
     sides = {line[:14].strip(): line[14:] for line in screen[5:]}
