@@ -66,7 +66,7 @@ def draw_label_maps(run: Run, trained: Trained, data: Data) -> None:
         below = pictures.legend(names, sheet.shape[1])
         pictures.write_image(run.folder / name, np.concatenate([sheet, below]))
     epochs(run, [row(trained.watched, most_probable(frame)) for frame in trained.epochs])
-    curves(run, trained.fitted.history)
+    curves(run, trained.fitted.history, "validation")
     run.say(f"label_maps.png has, from left to right: image, {', '.join(n for n, _ in known)}, prediction")
     run.say(f"pictures, log.txt, history.csv, metrics.json and model.npz are in {run.folder}")
 
@@ -98,8 +98,8 @@ def choose(data: Dataset, count: int = 6) -> Dataset:
     return data.take(np.append(np.flatnonzero(there)[: count - len(without)], without))
 
 
-def curves(run: Run, history) -> None:
-    """curves.png: loss and held-out Dice and IoU by step, where matplotlib is installed."""
+def curves(run: Run, history, watched: str = "held out") -> None:
+    """curves.png: loss, Dice and IoU by step on the images `watched`, where matplotlib is installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -110,9 +110,9 @@ def curves(run: Run, history) -> None:
     steps = [epoch.step for epoch in history]
     for axes, name, label in (
         (left, "loss", "loss, training"),
-        (left, "held_out_loss", "loss, held out"),
-        (right, "dice", "Dice, held out"),
-        (right, "iou", "IoU, held out"),
+        (left, "held_out_loss", f"loss, {watched}"),
+        (right, "dice", f"Dice, {watched}"),
+        (right, "iou", f"IoU, {watched}"),
     ):
         axes.plot(steps, [getattr(epoch, name) for epoch in history], label=label)
     for axes in (left, right):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 from tinyseg.networks import FIBONACCI
@@ -25,13 +26,14 @@ def number(kind, least, words):
             value = kind(text)
         except ValueError:
             value = float("nan")
-        if not least <= value < float("inf"):
+        if not least <= value <= (MOST if kind is int else sys.float_info.max):
             raise argparse.ArgumentTypeError(f"expected {words}, got {text!r}")
         return value
 
     return parse
 
 
+MOST = 10**9  # what is beyond is a slip of the finger
 positive = number(int, 1, "a whole number of at least 1")
 above_zero = number(float, math.ulp(0.0), "a number above 0")
 

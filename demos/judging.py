@@ -63,8 +63,8 @@ def judge_label_maps(run: Run, trained: Trained, data: Data, args) -> dict:
         "accuracy": counts.accuracy,
         "baseline_mean_dice": baseline.dice,
         "classes": names,
-        "dice": [c.dice for c in counts.classes],
-        "iou": [c.iou for c in counts.classes],
+        "dice": counts.each("dice"),
+        "iou": counts.each("iou"),
         "confusion": counts.counts.tolist(),
     }
     run.say(
@@ -78,7 +78,7 @@ def judge_label_maps(run: Run, trained: Trained, data: Data, args) -> dict:
     if data.truth:
         whole = confusion_matrix(prediction, data.truth.masks, net.classes)
         metrics["whole_mean_dice"] = whole.dice
-        metrics["whole_dice"] = [c.dice for c in whole.classes]
+        metrics["whole_dice"] = whole.each("dice")
         metrics["whole_baseline_mean_dice"] = confusion_matrix(
             by_baseline, data.truth.masks, net.classes
         ).dice
@@ -94,8 +94,9 @@ def judge_label_maps(run: Run, trained: Trained, data: Data, args) -> dict:
 
 def table(counts: ConfusionMatrix, baseline: ConfusionMatrix, names) -> str:
     """The confusion matrix with each class's name, IoU and Dice, and the baseline's Dice."""
+    scores = zip(counts.each("iou"), counts.each("dice"), baseline.each("dice"))
     rows = [["", *names, "IoU", "Dice", "baseline's"]]
-    for name, row, ours, theirs in zip(names, counts.counts, counts.classes, baseline.classes):
-        rows.append([name, *map(str, row), f"{ours.iou:.3f}", f"{ours.dice:.3f}", f"{theirs.dice:.3f}"])
+    for name, row, three in zip(names, counts.counts, scores):
+        rows.append([name, *map(str, row), *("-" if score is None else f"{score:.3f}" for score in three)])
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)

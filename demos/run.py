@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import suppress
@@ -23,6 +24,8 @@ def guarded(main):
 
     @wraps(main)
     def run(argv=None):
+        if sys.stdout.errors == "strict":  # a file's name may hold bytes that are no characters
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return main(argv)
         except (InputError, Diverged) as error:
@@ -34,15 +37,21 @@ def guarded(main):
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(130) from None
+        except BrokenPipeError:  # whoever read along has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python says at its end
+            raise SystemExit(141) from None
 
     return run
 
 
 class Run:
-    """A run's folder: what is said goes to the screen and into log.txt, results are written whole."""
+    """A run's folder: what is said goes to the screen and into a log, results are written whole."""
 
-    def __init__(self, folder: Path, *, quiet: bool = False, results: tuple[str, ...] = RESULTS):
+    def __init__(
+        self, folder: Path, *, quiet: bool = False, log: str = "log.txt", results: tuple[str, ...] = RESULTS
+    ):
         self.folder, self.quiet, self.lines, self.start = folder, quiet, [], time.perf_counter()
+        self.log_name = log
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -51,7 +60,7 @@ class Run:
         for name in results:  # of an earlier run in this folder: results of two runs do not mix
             with suppress(OSError):
                 (folder / name).unlink()
-        self.write("log.txt", "")  # learn now, not after the training, if it cannot be written
+        self.write(log, "")  # learn now, not after the training, if it cannot be written
 
     @property
     def seconds(self) -> float:
@@ -67,7 +76,7 @@ class Run:
     def log(self, line: str) -> None:
         """Keep a line that is printed elsewhere."""
         self.lines.append(line)
-        self.write("log.txt", "\n".join(self.lines) + "\n")
+        self.write(self.log_name, "\n".join(self.lines) + "\n")
 
     def write(self, name: str, content: str | bytes) -> None:
         """A file of this run."""

@@ -11,7 +11,7 @@ A true mask, <image>_mask beside an image or of its name in masks/ beside images
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +21,11 @@ from run import Run, guarded, progress
 from tinyseg import load, pictures
 from tinyseg.data.folder import images_in, truth_of
 from tinyseg.data.pixels import class_numbers, read_pages
-from tinyseg.errors import InputError
-from tinyseg.inference import free_memory, most_probable, probability_maps
+from tinyseg.errors import InputError, listed
+from tinyseg.inference import GB, free_memory, most_probable, probability_maps
 from tinyseg.metrics import ConfusionMatrix, confusion_matrix
 
-GB = 1e9
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be done, the same for every image."""
-
-    model: tuple  # net, params, state, preprocessing
-    size: int | None
-    memory: float  # bytes
-    out: Path
+LOG = "segment.txt"
 
 
 def parse(argv) -> argparse.Namespace:
@@ -67,25 +57,27 @@ def main(argv=None):
     model = load(args.model)
     files = list(dict.fromkeys(file for place in args.images for file in images_in(place)))
     check_names(files, args.out)
-    run = Run(args.out, results=("log.txt",))
+    run = Run(args.out, log=LOG, results=())
     if (names := model[3].names)[2:]:
         pictures.write_image(args.out / "legend.png", pictures.legend(names, 480))
-    job = Job(model, args.size, args.memory * GB, args.out)
     bar, counted, failed = progress(len(files), "image"), [], 0
     run.print = bar.write
     try:
         for file in files:
             try:
-                counted += segment(run, job, file)
-            except (InputError, MemoryError) as error:  # the others are segmented all the same
-                run.say(f"error: {error or f'{file}: not enough memory; try a smaller --memory or --size'}")
+                counted += segment(run, model, file, args)
+            except InputError as error:  # the others are segmented all the same
+                run.say(f"error: {error}")
+                failed += 1
+            except MemoryError:
+                run.say(f"error: {file}: not enough memory; try a smaller --memory, or another --size")
                 failed += 1
             bar.update()
     finally:
         bar.close()
         run.print = print
     if len(counted) > 1:
-        run.say(f"all {len(counted)} with a true mask together: {score(sum_of(counted))}")
+        run.say(f"all {len(counted)} with a true mask together: {score(ConfusionMatrix(sum(counted)))}")
     run.say(f"{len(files) - failed} of {len(files)} images segmented; the results are in {args.out}")
     if failed:
         raise SystemExit(2)
@@ -93,45 +85,56 @@ def main(argv=None):
 
 
 def check_names(files: list[Path], out: Path) -> None:
-    """Refuse to write over an image, or two images' results into one file."""
-    seen = {}
+    """Refuse to write over what is not an earlier segmentation's, or two images' results into one file."""
+    stems = {}
     for file in files:
         if file.parent.resolve() == out.resolve():
             raise InputError(f"{out}: expected another folder than that of the images, got {file.name}'s own")
-        if file.stem in seen:
-            raise InputError(f"{file}: expected images of different names, got {seen[file.stem]} as well")
-        seen[file.stem] = file
+        if file.stem in stems:
+            raise InputError(f"{file}: expected images of different names, got {stems[file.stem]} as well")
+        stems[file.stem] = file
+    for stem, file in stems.items():
+        stack = re.sub(r"_page\d+$", "", stem)  # results of a stack's pages have such names
+        if stack != stem and stack in stems:
+            raise InputError(f"{file}: expected images of different names, got {stems[stack]} and its pages")
+        for mask in (out / f"{stem}_mask.png", out / f"{stem}_page1_mask.png"):
+            if mask.exists() and not (out / LOG).exists():
+                raise InputError(f"{mask}: expected to write a mask here, got a file that is not from here")
 
 
-def segment(run: Run, job: Job, file: Path) -> list[ConfusionMatrix]:
-    """Segment each page of a file and write what came out; the counts of those whose truth is known."""
-    net, params, state, how = job.model
+def segment(run: Run, model: tuple, file: Path, args) -> list[np.ndarray]:
+    """Segment each page of a file and write what came out; the confusion counts of those with a true mask."""
+    net, params, state, how = model
     pages, counted = read_pages(file), []
-    truth_file = truth_of(file)
-    truths = read_pages(truth_file) if truth_file else [None] * len(pages)
-    if len(truths) != len(pages):
-        raise InputError(f"{truth_file}: expected {len(pages)} pages like {file}, got {len(truths)}")
-    for page, (pixels, truth) in enumerate(zip(pages, truths), 1):
+    for page, (pixels, truth) in enumerate(zip(pages, truths(file, pages, how)), 1):
         name = file.stem + (f"_page{page}" if len(pages) > 1 else "")
         try:
-            p = probability_maps(net, params, state, how, pixels, size=job.size, memory=job.memory)
+            p = probability_maps(net, params, state, how, pixels, size=args.size, memory=args.memory * GB)
         except InputError as error:
             raise InputError(f"{file}: {error}") from None
         classes = most_probable(p)
-        write(job.out / name, pixels, p, classes, how)
-        share = ", ".join(
-            f"{title} {np.mean(classes == k):.1%}" for k, title in enumerate(how.names) if k or len(p) > 1
-        )
-        line = f"{name}: {pixels.shape[1]} x {pixels.shape[0]} pixels, {share}"
+        write(args.out / name, pixels, p, classes, how)
+        shares = [f"{title} {np.mean(classes == k):.1%}" for k, title in enumerate(how.names)]
+        line = f"{name}: {pixels.shape[1]} x {pixels.shape[0]} pixels, {', '.join(shares)}"
         if truth is not None:
-            if truth.shape[:2] != pixels.shape[:2]:
-                raise InputError(f"{truth_file}: expected the size of {file}, got another")
-            counted.append(
-                confusion_matrix(classes, class_numbers(truth, how.values, truth_file), net.classes)
-            )
-            line += f"; {score(counted[-1])}"
+            counts = confusion_matrix(classes, truth, net.classes)
+            counted.append(counts.counts)
+            line += f"; {score(counts)}"
         run.say(line)
     return counted
+
+
+def truths(file: Path, pages: list[np.ndarray], how) -> list[np.ndarray | None]:
+    """For each page the classes that are true by the mask beside the file; None where there is no mask."""
+    beside = truth_of(file)
+    if beside is None:
+        return [None] * len(pages)
+    masks = read_pages(beside, indices=how.values != (0, 255))
+    shapes = [[pixels.shape[:2] for pixels in stack] for stack in (pages, masks)]
+    if shapes[0] != shapes[1]:
+        sizes = (listed([f"{w} x {h}" for h, w in stack]) for stack in shapes)
+        raise InputError("{}: expected the size of {}, {}, got {}".format(beside, file, *sizes))
+    return [class_numbers(mask, how.values, beside) for mask in masks]
 
 
 def write(path: Path, pixels: np.ndarray, p: np.ndarray, classes: np.ndarray, how) -> None:
@@ -144,21 +147,18 @@ def write(path: Path, pixels: np.ndarray, p: np.ndarray, classes: np.ndarray, ho
         pictures.write_image(path.with_name(f"{path.name}_probability.png"), maps[0])
         on_it = pictures.overlay(image, classes, pictures.PREDICTION)
     else:
-        pictures.write_image(path.with_name(f"{path.name}_probability.tif"), maps)
+        pictures.write_image(path.with_name(f"{path.name}_probability.tif"), maps, pages=True)
         on_it = pictures.tinted(image, classes, len(p))
     pictures.write_image(path.with_name(f"{path.name}_overlay.png"), on_it)
 
 
 def score(counts: ConfusionMatrix) -> str:
     """Dice and IoU in words: of two classes the second one's, of more the means."""
+    if not counts.counts.any():
+        return "nothing annotated to compare with"
     two = len(counts.counts) == 2
     what, mean = (counts.classes[1], "") if two else (counts, "mean ")
     return f"{mean}Dice {what.dice:.3f}, {mean}IoU {what.iou:.3f}"
-
-
-def sum_of(counted: list[ConfusionMatrix]) -> ConfusionMatrix:
-    """All pixels pooled."""
-    return ConfusionMatrix(sum(c.counts for c in counted))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,11 @@ def load_label_maps(args) -> Data:
             f"got {subjects}"
         )
     rest, held_out = data.split(HELD_OUT, np.random.default_rng(args.seed))
+    if len(set(rest.subjects)) < 2:
+        raise InputError(
+            f"{args.data}: expected subjects of like numbers of images, got one with so many that none is "
+            f"left to choose by; another --seed than {args.seed} splits them otherwise"
+        )
     train, validation = rest.split(HELD_OUT / (1 - HELD_OUT), np.random.default_rng(args.seed))
     for name, part in (("train on", train), ("choose the best epoch by", validation), ("judge by", held_out)):
         if (part.masks == UNLABELLED).all():
@@ -130,7 +135,7 @@ def train(run: Run, net: DilatedFCN, data: Data, args, **how) -> Trained:
         run.say(
             f"stopped by Ctrl-C after {fitted.steps} of {steps} steps; what was learnt until then is kept"
         )
-    if "patience" in how:
+    if data.validation and fitted.best:
         run.say(f"kept is what was learnt by the end of epoch {fitted.best}, the best on validation images")
     save(run.folder / "model.npz", net, fitted.params, fitted.state, data.train.preprocessing)
     table = StringIO()

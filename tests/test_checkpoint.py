@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tinyseg.errors import InputError
 from tinyseg.networks import lungnet, modified, original
 from tinyseg.preprocessing import Preprocessing
 
-SMALL = {"maps": 2, "dilations": [1, 3], "dropout": 0.5, "weight_std": 0.05}  # what `saved` is
+SMALL = asdict(original(maps=2, dilations=(1, 3)))  # what `saved` is
 
 
 @pytest.fixture
@@ -56,8 +57,15 @@ def change(path, **changes):
     np.savez(path, **{name: a for name, a in (arrays | changes).items() if a is not None})
 
 
-def about(**changes):
-    return np.array(json.dumps({"version": 2, "network": {}, "preprocessing": {}} | changes))
+def about(network=(), preprocessing=(), **changes):
+    """What stands in `saved`, with changes; a field that becomes `...` is left out."""
+    whole = {"version": 2, "network": SMALL, "preprocessing": asdict(Preprocessing())}
+    for key, fields in (("network", network), ("preprocessing", preprocessing)):
+        altered = whole[key] | dict(fields) if isinstance(fields, dict | tuple) else fields
+        whole[key] = (
+            {k: v for k, v in altered.items() if v is not ...} if isinstance(altered, dict) else altered
+        )
+    return np.array(json.dumps(whole | changes))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +85,12 @@ def about(**changes):
         ({"tinyseg": about(version=3)}, "of format version 3; this tinyseg reads version 2"),
         ({"tinyseg": about(version=1)}, "of format version 1; this tinyseg reads version 2"),
         ({"tinyseg": about(network={"maps": -1})}, "cannot be built .maps"),
-        ({"tinyseg": about(network={"colour": 1})}, "cannot be built"),
+        ({"tinyseg": about(network={"colour": 1})}, "cannot be built .colour is unknown"),
+        ({"tinyseg": about(network={"residual": ...})}, "cannot be built .residual is missing"),
+        ({"tinyseg": about(preprocessing={"bits": ...})}, "cannot be built .bits is missing"),
+        ({"tinyseg": about(network={"weight_std": 10**400})}, "cannot be built"),
+        ({"tinyseg": about(network={"weight_std": 1e308, "maps": 3})}, "should be float32"),
+        ({"tinyseg": np.array("[" * 100000)}, "not a tinyseg model"),
         ({"tinyseg": about(network={"weight_std": "a"})}, "cannot be built .weight_std"),
         ({"head1.norm.variance": np.full(12, -1, "f")}, "head1.norm.variance is negative"),
         ({"tinyseg": about(network=3)}, "cannot be built"),
@@ -86,11 +99,11 @@ def about(**changes):
         ({"tinyseg": about(preprocessing={"values": [0, -1]})}, "cannot be built .values: expected"),
         ({"tinyseg": about(preprocessing={"names": ["one"]})}, "cannot be built .names: expected"),
         (
-            {"tinyseg": about(network=SMALL, preprocessing={"channels": 3})},
+            {"tinyseg": about(preprocessing={"channels": 3})},
             "preprocessing makes 3 channels, the network takes 1",
         ),
         (
-            {"tinyseg": about(network=SMALL, preprocessing={"values": [1, 2, 3], "names": ["", "a", "b"]})},
+            {"tinyseg": about(preprocessing={"values": [1, 2, 3], "names": ["", "a", "b"]})},
             "preprocessing has 3 classes, the network 2",
         ),
     ],
@@ -110,6 +123,8 @@ def test_files_that_are_no_model(saved, tmp_path):
             load(saved)
     with pytest.raises(InputError, match="No such file"):
         load(tmp_path / "nowhere.npz")
+    with pytest.raises(InputError, match="cannot be read"):
+        load("a\0b")
     saved.write_text("hello")
     with pytest.raises(InputError, match="not a whole .npz file"):
         load(saved)

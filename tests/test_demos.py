@@ -306,6 +306,24 @@ def test_ctrl_c_keeps_what_was_trained(tmp_path):
     assert load(tmp_path / "run/model.npz")
 
 
+def test_a_reader_that_leaves_ends_the_run_without_a_word(tmp_path):
+    command = [
+        sys.executable,
+        "-u",
+        train_modified.__file__,
+        *SMALL,
+        "--epochs",
+        "1000",
+        "--out",
+        tmp_path / "run",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        demo.stdout.readline()
+        demo.stdout.close()
+        assert demo.stderr.read() == ""
+    assert demo.returncode == 141  # 128 + SIGPIPE, as of any program
+
+
 @pytest.mark.slow
 def test_fibonacci_dilations_find_the_nerve_and_ones_do_not(tmp_path):
     """What the phantom is for: its nerve cannot be told from its look-alikes without seeing far."""

@@ -78,8 +78,10 @@ def test_statistics_of_the_whole_image_cannot_be_had_from_tiles(net):
         modified(),
         lungnet(),
         lungnet(maps=8, widths=(32, 8), norm="batch"),
-        original(widths=(4, 64)),
+        original(widths=(4, 64, 4)),
         modified(maps=16),
+        original(maps=32, dilations=(1,), widths=(1,)),
+        lungnet(maps=1, widths=(8, 2), classes=100),
     ],
 )
 def test_bytes_needed_are_what_is_taken(net):
@@ -103,6 +105,7 @@ def test_the_largest_tile_that_memory_allows():
     ):
         tile_for(net, 5000, 3000, 1e7)
     assert inference.free_memory() > 1e8
+    assert 32 <= tile_for(net, 64, 1000, 0.99 * bytes_needed(net, 64, 1000)) < 1000  # a strip needs no square
 
 
 def test_the_answer_has_the_images_own_size_and_place():

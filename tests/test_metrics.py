@@ -78,7 +78,9 @@ def test_of_two_classes_the_second_is_the_structure():
 def test_a_class_that_is_not_there_has_no_part_in_the_mean_unless_it_was_found():
     truth = np.uint8([0, 0, 1, 1])
     assert confusion_matrix(np.uint8([0, 0, 1, 1]), truth, 3).dice == 1
+    assert confusion_matrix(np.uint8([0, 0, 1, 1]), truth, 3).each("iou") == [1, 1, None]
     counts = confusion_matrix(np.uint8([0, 0, 1, 2]), truth, 3)
+    assert counts.each("dice") == pytest.approx([1, 2 / 3, 0])
     assert counts.dice == pytest.approx((1 + 2 / 3 + 0) / 3)
     nothing = confusion_matrix(truth, np.full(4, UNLABELLED, np.uint8), 3)
     assert np.isnan([nothing.dice, nothing.iou, nothing.accuracy]).all()

@@ -85,7 +85,7 @@ def test_images_of_16_bits_and_of_many_pages(tmp_path):
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
     pictures.write_image(tmp_path / "deep.png", deep)
     np.testing.assert_array_equal(imageio.imread(tmp_path / "deep.png"), deep)
-    pages = np.stack([deep, deep.T, deep[::-1], deep + 1])
-    pictures.write_image(tmp_path / "pages.tif", pages)
+    pages = np.stack([deep, deep.T, deep[::-1], deep + 1])[..., :3]  # 3 pixels wide, and yet no colour
+    pictures.write_image(tmp_path / "pages.tif", pages, pages=True)
     read = imageio.imread(tmp_path / "pages.tif", index=..., plugin="pillow")
     np.testing.assert_array_equal(read, pages)

@@ -1,5 +1,7 @@
 """What a network sees of an image: the same as in training, whatever the file's size and depth."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,6 +58,16 @@ def test_resize_of_a_rectangle_is_the_mean_over_area():
     image = RNG.random((4, 9))
     parts = image.repeat(5, axis=0).repeat(2, axis=1)  # each pixel as 5 x 2 equal parts
     np.testing.assert_allclose(resize(image, (5, 2)), parts.reshape(5, 4, 2, 9).mean((1, 3)))
+
+
+def test_resize_of_a_long_thin_image_takes_no_more_than_that(monkeypatch):
+    image = RNG.integers(0, 256, (20, 6000), dtype=np.uint8)
+    tracemalloc.start()
+    small = resize(image, (64, 19200))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * small.nbytes
+    np.testing.assert_allclose(small.mean(), image.mean())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The demo that segments a reader's own images: what it writes and says, and how it refuses."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -72,7 +75,7 @@ def test_images_of_every_kind(name, model, tmp_path):
     run(model, tmp_path / name, out=tmp_path / "out")
     stem = Path(name).stem
     assert files(tmp_path / "out") == {
-        "log.txt",
+        "segment.txt",
         *(f"{stem}_{k}.png" for k in ("mask", "probability", "overlay")),
     }
     mask, maps, overlay = (
@@ -115,11 +118,13 @@ def test_a_folder_and_its_true_masks(model, tmp_path, capsys):
             imageio.imwrite(folder / f"1_{i}_mask.tif", (255 * mask).astype(np.uint8), plugin="pillow")
     run(model, folder, out=tmp_path / "out")
     said = capsys.readouterr().out
-    assert said == (tmp_path / "out/log.txt").read_text()
+    assert said == (tmp_path / "out/segment.txt").read_text()
     found = [imageio.imread(tmp_path / f"out/1_{i}_mask.png") for i in range(4)]
     for i, line in enumerate(said.splitlines()[:3]):
         counts = confusion(found[i], data.masks[i, 0])
-        assert line.startswith(f"1_{i}: 40 x 40 pixels, structure {(found[i] > 0).mean():.1%}; ")
+        share = (found[i] > 0).mean()
+        shares = f"background {1 - share:.1%}, structure {share:.1%}"
+        assert line.startswith(f"1_{i}: 40 x 40 pixels, {shares}; ")
         assert line.endswith(f"Dice {counts.dice:.3f}, IoU {counts.iou:.3f}")
     pooled = confusion(np.stack(found[:3]), data.masks[:3, 0])
     assert "Dice" not in said.splitlines()[3]
@@ -127,15 +132,19 @@ def test_a_folder_and_its_true_masks(model, tmp_path, capsys):
     assert "4 of 4 images segmented" in said
 
 
-def test_label_maps(many, tmp_path, capsys):
+@pytest.mark.parametrize("palette", [False, True])
+def test_label_maps(palette, many, tmp_path, capsys):
     for kind in ("images", "masks"):
         (tmp_path / kind).mkdir()
     truth = RNG.choice(np.uint8([0, 7, 9, 255]), IMAGE.shape)
     imageio.imwrite(tmp_path / "images/a.png", IMAGE)
-    imageio.imwrite(tmp_path / "masks/a.png", truth)
+    label_map = Image.fromarray(truth)
+    if palette:
+        label_map.putpalette(RNG.integers(0, 256, 768).tolist())
+    label_map.save(tmp_path / "masks/a.png")
     run(many, tmp_path, out=tmp_path / "out")
     assert files(tmp_path / "out") == {
-        "log.txt",
+        "segment.txt",
         "legend.png",
         "a_mask.png",
         "a_probability.tif",
@@ -191,6 +200,9 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(model, tmp_path, 
     [
         (["a.png", "--out", "."], "expected another folder than that of the images"),
         (["a.png", "sub/a.png"], "expected images of different names"),
+        (["a.png", "sub/a_page2.png"], "expected images of different names"),
+        (["a.png", "--out", "truths"], "truths/a_mask.png: expected to write a mask here, got a file"),
+        (["a.png", "--size", "1" + "0" * 30], "--size: expected"),
         (["a.png", "--size", "-1"], "--size"),
         (["a.png", "--memory", "0"], "--memory"),
         (["empty"], "empty: expected images"),
@@ -199,9 +211,9 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(model, tmp_path, 
 )
 def test_what_is_refused_before_anything_is_written(args, words, model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for folder in ("sub", "empty"):
+    for folder in ("sub", "empty", "truths"):
         Path(folder).mkdir()
-    for file in ("a.png", "sub/a.png"):
+    for file in ("a.png", "sub/a.png", "sub/a_page2.png", "truths/a_mask.png"):
         imageio.imwrite(file, IMAGE)
     before = files(tmp_path)
     with pytest.raises(SystemExit) as caught:
@@ -220,10 +232,49 @@ def test_a_model_that_is_none(tmp_path, capsys):
 def test_what_else_is_in_the_folder_stays(model, tmp_path):
     imageio.imwrite(tmp_path / "a.png", IMAGE)
     (tmp_path / "out").mkdir()
-    for name in ("model.npz", "masks.png", "notes.txt"):
+    others = ("model.npz", "masks.png", "log.txt")  # of a training
+    for name in others:
         (tmp_path / "out" / name).write_text("mine")
-    run(model, tmp_path / "a.png", out=tmp_path / "out")
-    assert {"model.npz", "masks.png", "notes.txt"} < files(tmp_path / "out")
+    for _ in range(2):  # and what an earlier segmentation wrote is written anew
+        run(model, tmp_path / "a.png", out=tmp_path / "out")
+    assert [(tmp_path / "out" / name).read_text() for name in others] == ["mine"] * 3
+    assert imageio.imread(tmp_path / "out/a_mask.png").shape == IMAGE.shape
+
+
+def test_pages_that_are_files_of_their_own(model, tmp_path):
+    for page in (1, 2):
+        imageio.imwrite(tmp_path / f"a_page{page}.png", IMAGE)
+    run(model, tmp_path / "a_page1.png", tmp_path / "a_page2.png", out=tmp_path / "out")
+    assert {"a_page1_mask.png", "a_page2_mask.png"} < files(tmp_path / "out")
+
+
+def test_too_little_memory_is_said_of_the_image(model, tmp_path, monkeypatch, capsys):
+    def too_much(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(segment, "probability_maps", too_much)
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    said = fails(capsys, model, tmp_path / "a.png", out=tmp_path / "out")
+    assert "a.png: not enough memory; try" in said.out
+
+
+def test_a_name_that_is_no_text(model, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff.png"
+    (tmp_path / "a.png").write_bytes(b"")
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    os.rename(tmp_path / "a.png", name)
+    command = [sys.executable, segment.__file__, model, name, "--out", tmp_path / "out"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, capture_output=True, env=strict)
+    assert done.returncode == 0 and done.stderr == b"" and b"1 of 1 images segmented" in done.stdout
+    assert b"\xff_mask.png" in os.listdir(os.fsencode(tmp_path / "out"))
+
+
+def test_a_truth_that_says_nothing(many, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    imageio.imwrite(tmp_path / "a_mask.png", np.full_like(IMAGE, 255))
+    run(many, tmp_path, out=tmp_path / "out")
+    assert "; nothing annotated to compare with" in capsys.readouterr().out
 
 
 def test_what_the_network_sees_is_what_training_showed_it(model, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import train_lungnet
 from baseline import brightness_and_blur
+from judging import table
 from steps import load_label_maps
 from test_demos import files
 
@@ -146,6 +147,7 @@ def test_what_is_refused(labelled, tmp_path, capsys):
         capsys, *out, "--entropy-weight", "-1"
     )
     assert "--channels 3: expected colour images" in refuse(capsys, *out, "--channels", "3")
+    assert "--maps: expected a whole number" in refuse(capsys, *out, "--maps", "1" + "0" * 30)
     assert "size must be a whole number, at least 32" in refuse(capsys, *out, "--size", "31")
     for file in (labelled / "masks").glob("s[1-4]_*"):
         pixels = imageio.imread(file)
@@ -155,6 +157,51 @@ def test_what_is_refused(labelled, tmp_path, capsys):
         file.unlink()
     assert "expected at least 3 subjects" in refuse(capsys, *out, "--data", labelled)
     assert not (tmp_path / "run").exists()
+
+
+def test_subjects_so_uneven_that_none_is_left_to_choose_by(labelled, tmp_path, capsys):
+    for kind in ("images", "masks"):
+        for i, file in enumerate(sorted((labelled / kind).iterdir())):
+            file.rename(file.with_name(f"{'abc'[min(i, 2)]}_{i}.png"))  # one image, one, and eight
+    said = []
+    for seed in range(4):
+        try:
+            train_lungnet.main(
+                [
+                    *SMALL,
+                    "--data",
+                    str(labelled),
+                    "--seed",
+                    str(seed),
+                    "--epochs",
+                    "1",
+                    "--out",
+                    str(tmp_path / "run"),
+                ]
+            )
+        except SystemExit:
+            said.append(capsys.readouterr().err)
+    assert said and all("none is left to choose by; another --seed than" in line for line in said)
+
+
+def test_a_class_that_is_neither_there_nor_found_has_no_score():
+    counts = confusion_matrix(np.uint8([0, 0, 1, 1]), np.uint8([0, 1, 1, 1]), 3)
+    rows = [line.split() for line in table(counts, counts, ("a", "b", "c")).splitlines()]
+    assert rows[0] == ["a", "b", "c", "IoU", "Dice", "baseline's"]
+    assert rows[2] == ["b", "1", "2", "0", "0.667", "0.800", "0.800"]
+    assert rows[3] == ["c", "0", "0", "0", "-", "-", "-"]
+
+
+def test_ctrl_c_before_the_first_epoch_ends(tmp_path, monkeypatch, capsys):
+    def press(images, masks, rng):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("steps.random_symmetry", press)
+    metrics = train_lungnet.main([*SMALL, "--out", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert metrics["best_epoch"] == metrics["steps"] == 0
+    assert "stopped by Ctrl-C after 0 of 12 steps" in said and "kept is what was learnt by" not in said
+    assert files(tmp_path) >= WRITTEN
 
 
 def test_data_are_the_same_with_the_same_seed():

@@ -207,6 +207,11 @@ def test_it_learns_label_maps():
     assert counts.accuracy == pytest.approx(right.mean()) and counts.counts.sum() == known.sum()
 
 
+def test_label_maps_need_a_softmax_head():
+    with pytest.raises(ValueError, match="expected a softmax head for label maps, got linear"):
+        evaluate(NET, *NET.init(np.random.default_rng(0)), label_maps(HELD_OUT))
+
+
 def test_steps_and_callbacks():
     steps, epochs = [], []
     fitted = run(batch=5, epochs=3, on_step=steps.append, on_epoch=lambda e, p, s: epochs.append(e))

@@ -6,7 +6,7 @@ All else is the architecture and the preprocessing: whoever has the file needs n
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tinyseg.preprocessing import Preprocessing
 
 VERSION = 2
 ABOUT = "tinyseg"  # the entry that holds the JSON
+BUILT = {DilatedFCN: "network", Preprocessing: "preprocessing"}  # what stands in it
 
 
 def save(path: str | Path, net: DilatedFCN, params: dict, state: dict, preprocessing: Preprocessing) -> None:
@@ -46,8 +47,8 @@ def load(path: str | Path) -> tuple[DilatedFCN, dict, dict, Preprocessing]:
     """
     try:
         content = BytesIO(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
     try:
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -56,20 +57,28 @@ def load(path: str | Path) -> tuple[DilatedFCN, dict, dict, Preprocessing]:
     try:
         about = json.loads(str(arrays.pop(ABOUT)))
         version = about["version"]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         raise InputError(f"{path}: an .npz file, but not a tinyseg model") from None
     if version != VERSION:
         raise InputError(f"{path}: of format version {version}; this tinyseg reads version {VERSION}")
     try:
-        net, preprocessing = DilatedFCN(**about["network"]), Preprocessing(**about["preprocessing"])
+        net, preprocessing = (_built(kind, about[key]) for kind, key in BUILT.items())
         found = flaw(net, arrays) or _misfit(net, preprocessing)
-    except (KeyError, TypeError, ValueError, MemoryError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise InputError(f"{path}: its network cannot be built ({error})") from None
     if found:
         raise InputError(f"{path}: {found}")
     params, state = net.init(np.random.default_rng(0))
     ours = ({name: arrays[name] for name in names} for names in (params, state))
     return net, *ours, preprocessing
+
+
+def _built(kind, values: dict):
+    """A dataclass of this kind: every field by its name, so that none is filled in by today's default."""
+    names = {field.name for field in fields(kind)}
+    if odd := sorted(names ^ set(values)):
+        raise ValueError(f"{odd[0]} is {'missing' if odd[0] in names else 'unknown'}")
+    return kind(**values)
 
 
 def _misfit(net: DilatedFCN, preprocessing: Preprocessing) -> str | None:
@@ -83,7 +92,7 @@ def _misfit(net: DilatedFCN, preprocessing: Preprocessing) -> str | None:
 
 def flaw(net: DilatedFCN, arrays: dict) -> str | None:
     """What keeps these arrays from being the network's, in words; None if nothing does."""
-    params, state = net.init(np.random.default_rng(0))
+    params, state = replace(net, weight_std=0.0).init(np.random.default_rng(0))
     expected = params | state
     for name in sorted(arrays.keys() ^ expected.keys()):
         return f"array {name!r} is {'not of this network' if name in arrays else 'missing'}"

@@ -9,7 +9,7 @@ mean and variance, which no tile knows: such an image goes through whole or not 
 
 from __future__ import annotations
 
-import os
+from bisect import bisect_right
 
 import numpy as np
 from scipy.ndimage import zoom
@@ -18,6 +18,7 @@ from tinyseg.errors import InputError
 from tinyseg.preprocessing import Preprocessing, resize
 from tinyseg.training import predict
 
+GB = 10**9
 SMALLEST_TILE = 32  # less than that to keep of a tile is not worth its surroundings
 
 
@@ -91,36 +92,43 @@ def reach(net) -> int:
 def bytes_needed(net, height: int, width: int) -> int:
     """What `predict` takes for one float32 image, at the moment when it takes most.
 
-    That is in a 1x1 block: the maps of all blocks, each by itself and all side by side, the results of the
-    1x1 blocks before, and three times this one's, for a convolution, its norm, and their sum.
+    Every block's maps are kept until they meet, and a block at work holds a few arrays of its own: its
+    convolution, the norm, their sum. So the moment is in the last 3x3 block; in a 1x1 block, where in the
+    first one the maps are there twice, each by itself and side by side; or in the softmax.
     """
     seen = net.channels + len(net.dilations) * net.maps
-    heads = max(sum(net.widths[:i]) + 3 * width for i, width in enumerate(net.widths))
-    return 4 * height * width * max(2 * seen + heads, 4 * net.maps + seen)
+    heads = [seen + sum(net.widths[:i]) + 3 * width for i, width in enumerate(net.widths)]
+    moments = seen + 3 * net.maps, seen + heads[0], *heads[1:], 3 * net.classes + 1
+    return 4 * height * width * max(moments)
 
 
 def tile_for(net, height: int, width: int, memory: float) -> int | None:
     """The side of the largest tile that `memory` (bytes) allows for an image; None: it goes through whole."""
-    need = bytes_needed(net, height, width)
-    if need <= memory:
+
+    def need(tile):
+        sides = (min(side, tile + 2 * reach(net)) for side in (height, width))
+        return bytes_needed(net, *sides)
+
+    whole = bytes_needed(net, height, width)
+    if whole <= memory:
         return None
-    room = f"it needs {need / 1e9:.2g} GB at {width} x {height} pixels, and {memory / 1e9:.2g} GB are allowed"
+    room = f"it needs {whole / GB:.2g} GB at {width} x {height} pixels, and {memory / GB:.2g} GB are allowed"
     if not has_fixed_norm(net):
         whose = "instance norm" if net.norm == "instance" else "batch norm without running statistics"
         raise InputError(f"{whose} takes its statistics from the whole image, which cannot be cut: {room}")
-    tile = int((memory / bytes_needed(net, 1, 1)) ** 0.5) - 2 * reach(net)
+    tile = bisect_right(range(1, max(height, width)), memory, key=need)
     if tile < SMALLEST_TILE:
-        least = bytes_needed(net, *2 * (SMALLEST_TILE + 2 * reach(net),))
-        raise InputError(f"{room}; tiles need at least {least / 1e9:.2g} GB")
+        raise InputError(f"{room}; tiles need at least {need(SMALLEST_TILE) / GB:.2g} GB")
     return tile
 
 
 def free_memory() -> int:
-    """Half of the memory that no program uses now, in bytes; 1 GB where the system does not say."""
+    """Half of the memory that programs may still take, in bytes; 1 GB where the system does not say."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):
-        return 10**9
+        with open("/proc/meminfo") as lines:  # Linux; what it holds in caches counts as free
+            return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024 // 2
+    except (OSError, StopIteration, ValueError):
+        return GB
 
 
 def stretched_to(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -81,11 +81,13 @@ class ConfusionMatrix:
         """The share of annotated pixels that are right: the diagonal's; NaN of nothing."""
         return float(self.counts.trace() / self.counts.sum()) if self.counts.any() else float("nan")
 
-    def _mean(self, name) -> float:
+    def each(self, name: str) -> list[float | None]:
+        """ "dice" or "iou" of every class; None of one that is neither there nor was found."""
         seen = self.counts.any(axis=0) | self.counts.any(axis=1)
-        return float(
-            np.mean([getattr(c, name) for c, is_seen in zip(self.classes, seen) if is_seen] or np.nan)
-        )
+        return [getattr(c, name) if is_seen else None for c, is_seen in zip(self.classes, seen)]
+
+    def _mean(self, name) -> float:
+        return float(np.mean([value for value in self.each(name) if value is not None] or np.nan))
 
 
 def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int) -> ConfusionMatrix:

@@ -18,7 +18,7 @@ from numbers import Integral, Real
 import autograd.numpy as np
 
 from tinyseg.layers import BatchNorm, Block, Conv2d, InputBlock, InstanceNorm, by_layer, init_all, prefixed
-from tinyseg.ops import concatenate, cross_entropy, dropout, mean_squared_error, softmax
+from tinyseg.ops import UNLABELLED, concatenate, cross_entropy, dropout, mean_squared_error, softmax
 
 FIBONACCI = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
 
@@ -62,8 +62,10 @@ class DilatedFCN:
         self._set("eps", _number("eps", self.eps, 0, 1))
         if self.weight_std is not None:
             self._set("weight_std", _number("weight_std", self.weight_std, 0, np.inf))
-        if self.classes < 2 or (self.head == "linear" and self.classes != 2):
-            raise ValueError(f"classes: expected 2 (more with a softmax head), got {self.classes}")
+        if self.classes != 2 and (self.head == "linear" or not 2 <= self.classes <= UNLABELLED):
+            raise ValueError(
+                f"classes: expected 2 (with a softmax head up to {UNLABELLED}), got {self.classes}"
+            )
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)  # the one moment at which a frozen dataclass may change
@@ -139,7 +141,10 @@ class DilatedFCN:
         return softmax(y) if self.head == "softmax" else np.clip(y, 0.0, 1.0)
 
     def loss(self, y, masks):
-        """What training lowers, for the output y and masks (N, 1, H, W): class numbers, or 0 and 1."""
+        """What training lowers, for the output y and masks (N, 1, H, W): class numbers, or 0 and 1.
+
+        Label maps with unlabelled pixels have a loss of their own, `ops.semi_supervised`.
+        """
         if self.head == "softmax":
             return cross_entropy(y, masks[:, 0].astype(np.int64))
         return mean_squared_error(y, masks)

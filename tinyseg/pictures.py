@@ -96,13 +96,13 @@ def grid(rows: list[list[np.ndarray]], *, width: int = 192, gap: int = 4) -> np.
     return sheet
 
 
-def write_image(path: str | Path, picture: np.ndarray) -> None:
+def write_image(path: str | Path, picture: np.ndarray, *, pages: bool = False) -> None:
     """Write a picture, whole or not at all, in the format of the path's suffix.
 
-    Takes (H, W) uint8 or uint16, (H, W, 3) uint8, or (pages, H, W) for a TIFF of so many pages.
+    Takes (H, W) uint8 or uint16, or (H, W, 3) uint8; with `pages`, many of them for one TIFF, (pages, H, W).
     """
-    suffix, batch = Path(path).suffix, picture.ndim == 3 and picture.shape[2] != 3
-    content = imageio.imwrite("<bytes>", picture, extension=suffix, plugin="pillow", is_batch=batch)
+    suffix = Path(path).suffix
+    content = imageio.imwrite("<bytes>", picture, extension=suffix, plugin="pillow", is_batch=pages)
     write_whole(path, content)
 
 

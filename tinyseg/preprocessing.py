@@ -83,18 +83,21 @@ def grey(pixels: np.ndarray) -> np.ndarray:
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Each new cell gets the mean of what it covers of the old pixels, by area: (H, W) to `shape`.
 
-    A mean over a rectangle is a mean over rows of means over columns, hence two small matrix products.
-    Lengths are counted in 1/(old * new extent) of a side. In that unit every edge, old or new, is a whole
-    number, and so is every sum: a mask that covers just half a cell does so on every machine.
+    A mean over a rectangle is a mean over rows of means over columns. Both count a pixel in whole parts and
+    divide at the end, so that sums of whole levels are exact: a mask that covers just half a cell does so on
+    every machine.
     """
     if image.shape == tuple(shape):
         return image
-    down, across = (_overlap(old, new) for old, new in zip(image.shape, shape))
-    return down @ image @ across.T / (image.shape[0] * image.shape[1])
+    height, width = image.shape
+    return _sums(_sums(image, shape[0]).T, shape[1]).T / (height * width)
 
 
-def _overlap(old: int, new: int) -> np.ndarray:
-    """How much of each old pixel each new cell covers: (new, old); each row adds up to `old`."""
-    cells, pixels = np.arange(new)[:, None] * old, np.arange(old) * new  # where each begins
-    ends = np.minimum(cells + old, pixels + new)
-    return np.maximum(ends - np.maximum(cells, pixels), 0.0)
+def _sums(image: np.ndarray, cells: int) -> np.ndarray:
+    """The sum of what each cell covers of each column, a pixel having `cells` parts: (H, W) to (cells, W)."""
+    pixels = len(image)
+    before = np.zeros((pixels + 1, image.shape[1]))  # the sum of all pixels before each edge
+    np.cumsum(image, axis=0, out=before[1:])
+    whole, part = np.divmod(np.arange(cells + 1) * pixels, cells)  # where each new edge lies
+    edges = cells * before[whole] + part[:, None] * image[np.minimum(whole, pixels - 1)]
+    return np.diff(edges, axis=0)

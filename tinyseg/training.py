@@ -38,7 +38,7 @@ class Fitted:
     history: tuple[Epoch, ...]
     steps: int
     interrupted: bool  # by Ctrl-C
-    best: int  # the epoch that these parameters are from, 0 if they are older than the first one's end
+    best: int  # the last epoch that these parameters have gone through, 0 for none
 
 
 def fit(
@@ -179,8 +179,11 @@ def evaluate(
     annotated pixels, where the most probable class counts, and (N, classes, H, W).
 
     Raises:
-        ValueError: masks, and a network of more than two classes; one count cannot tell them apart.
+        ValueError: masks, and a network of more than two classes; one count cannot tell them apart. Or label
+            maps, and a network that estimates a mask.
     """
+    if data.label_maps and net.head != "softmax":
+        raise ValueError(f"evaluate: expected a softmax head for label maps, got {net.head}")
     if net.classes > 2 and not data.label_maps:
         raise ValueError(f"evaluate: expected a network of 2 classes, got {net.classes}")
     y = _outputs(net, params, state, data.images, batch)

@@ -1,5 +1,8 @@
 """Label maps on disk: any values are classes, 255 is what nobody annotated, and nothing is guessed."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -103,7 +106,9 @@ def test_kinds_of_files_are_kept_for_a_user_to_see(folder):
     ("labels", "suffix", "words"),
     [
         (RNG.integers(0, 9, (8, 8, 3), dtype=np.uint8), ".png", "expected a grey or palette label map"),
-        (np.zeros((8, 8), np.uint8), ".jpg", "a.jpg: expected a label map as PNG or TIFF, got JPEG"),
+        (np.zeros((8, 8), np.uint8), ".jpg", "a.jpg: expected a label map as .bmp .pgm .png .tif .tiff"),
+        (np.zeros((8, 8), np.uint8), ".gif", "a.gif: expected a label map as"),
+        (np.zeros((8, 8), np.uint8), ".webp", "a.webp: expected a label map as"),
         (np.zeros((8, 8), np.uint8), ".png", "label maps of 2 to 254 classes, got the values 0"),
         (np.full((8, 8), 255, np.uint8), ".png", "label maps of 2 to 254 classes, got the values 255"),
         (np.arange(300, dtype=np.uint16).reshape(15, 20), ".png", r"4, ... \(300 values\)"),
@@ -113,3 +118,46 @@ def test_what_is_no_label_map(folder, labels, suffix, words):
     save(folder, "a", labels, suffix=suffix)
     with pytest.raises(InputError, match=words):
         load(folder)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".pgm"])
+def test_other_formats_that_keep_values(folder, suffix):
+    labels = RNG.choice(np.uint8([0, 2, 7]), (8, 8))
+    save(folder, "a", labels, suffix=suffix)
+    assert np.array_equal(np.array([0, 2, 7])[load(folder).masks[0, 0]], labels)
+
+
+def test_one_bit_is_a_mask_and_not_part_of_a_label_map(folder):
+    save(folder, "a", RNG.random((8, 8)) > 0.5)
+    save(folder, "b", RNG.choice(np.uint8([0, 255]), (8, 8)))
+    data = load(folder)
+    assert data.preprocessing.values == (0, 255) and set(np.unique(data.masks)) == {0, 1}
+    save(folder, "c", RNG.choice(np.uint8([0, 1]), (8, 8)))
+    with pytest.raises(InputError, match="label maps of one kind, got masks of 1 bit among them"):
+        load(folder)
+
+
+def test_grey_levels_of_2_bits_would_not_be_the_values(folder):
+    save(folder, "a", np.zeros((8, 8), np.uint8))
+    body = b"".join(b"\0" + bytes([0b00011011] * 2) for _ in range(8))  # 0 1 2 3 0 1 2 3 in each row
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 2, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(body)),
+        (b"IEND", b""),
+    ]
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks:
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    (folder / "masks/a.png").write_bytes(content)
+    with pytest.raises(InputError, match="a.png: expected .* got 2-bit grey"):
+        load(folder)
+
+
+def test_images_in_place_of_label_maps_are_refused_at_the_first(folder, monkeypatch):
+    looked_at = []
+    for name in "abc":
+        save(folder, name, RNG.integers(0, 60000, (40, 40), dtype=np.uint16))
+    monkeypatch.setattr("tinyseg.data.folder.largest", lambda *args: looked_at.append(args))
+    with pytest.raises(InputError, match="label maps of 2 to 254 classes"):
+        load(folder)
+    assert not looked_at

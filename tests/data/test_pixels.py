@@ -52,6 +52,7 @@ def test_images_of_a_folder_are_not_its_masks(tmp_path):
     for name in ("1_10", "1_2", "1_2_mask", "odd_mask", ".hidden"):
         save(tmp_path / f"{name}.png", NOISE)
     (tmp_path / "notes.txt").write_text("passed over")
+    (tmp_path / "album.png").mkdir()
     assert [f.name for f in images_in(tmp_path)] == ["1_2.png", "1_10.png", "odd_mask.png"]
     assert images_in(tmp_path / "1_2_mask.png") == [tmp_path / "1_2_mask.png"]
     save(tmp_path / "images" / "a.png", NOISE)
@@ -62,6 +63,7 @@ def test_images_of_a_folder_are_not_its_masks(tmp_path):
 
 
 def test_the_true_mask_beside_an_image(tmp_path):
+    (tmp_path / "1_1_mask.bmp").mkdir(parents=True)
     for name in ("1_1.tif", "1_1_mask.PNG", "images/a.jpg", "images/b.jpg", "masks/a.tiff"):
         save(tmp_path / name, NOISE)
     assert truth_of(tmp_path / "1_1.tif") == tmp_path / "1_1_mask.PNG"

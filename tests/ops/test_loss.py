@@ -101,6 +101,7 @@ def test_semi_supervised_of_large_logits_is_finite():
         (np.where(SPARSE == 2, -1, SPARSE), None, "expected labels 0 to 2, got -1 to 1"),
         (SPARSE, [1, 1], "3 class weights"),
         (SPARSE, [1, 1, np.nan], ">= 0"),
+        (SPARSE, [1, 1, np.inf], "all finite"),
     ],
 )
 def test_one_clear_error_about_sparse_labels(labels, weights, words):
@@ -125,6 +126,31 @@ def test_one_clear_error(labels, weights, words):
         cross_entropy(LOGITS, labels, class_weights=weights)
     with pytest.raises(ValueError, match="expected target"):
         mean_squared_error(LOGITS, LOGITS[:1])
+
+
+def test_what_is_impossible_adds_nothing():
+    """0 log 0 is 0: a class that is infinitely unlikely, or as good as, is as if it were not there."""
+    for barred in (-np.inf, -1e5):
+        logits = np.concatenate([LOGITS, np.full((2, 1, 4, 5), barred)], axis=1)
+        np.testing.assert_allclose(entropy(logits), entropy(LOGITS))
+        np.testing.assert_allclose(semi_supervised(logits, SPARSE), semi_supervised(LOGITS, SPARSE))
+        for loss in (entropy, lambda x: semi_supervised(x, SPARSE)):
+            np.testing.assert_allclose(grad(loss)(logits)[:, :3], grad(loss)(LOGITS), atol=1e-15)
+            assert (grad(loss)(logits)[:, 3] == 0).all()
+    far = np.float32([3e38, -3e38]).reshape(1, 2, 1, 1)
+    with np.errstate(over="ignore"):
+        assert semi_supervised(far, np.full((1, 1, 1), UNLABELLED)) == entropy(far) == 0
+
+
+def test_median_frequency_of_what_is_no_class():
+    for labels in ([0, 3], [-1, 0]):
+        with pytest.raises(ValueError, match="median_frequency: expected labels 0 to 2"):
+            median_frequency(np.array(labels), 3)
+
+
+def test_a_negative_entropy_weight():
+    with pytest.raises(ValueError, match="entropy weight of at least 0, got -1"):
+        semi_supervised(LOGITS, SPARSE, entropy_weight=-1)
 
 
 def test_median_frequency():

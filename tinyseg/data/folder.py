@@ -53,7 +53,7 @@ def load_folder(path: str | Path, size: int, *, channels: int = 1, label_maps: b
     kaggle = not (Path(path) / "images").is_dir()
     images = np.empty((len(pairs), channels, size, size), np.float32)
     masks = np.empty((len(pairs), 1, size, size), np.uint16 if label_maps else np.float32)
-    kinds, bits, deep, values = [], [], [], set()
+    kinds, bits, deep, values, one_bit = [], [], [], set(), False
     for i, (image_file, mask_file) in enumerate(pairs.values()):
         image, mask = read_pixels(image_file), read_pixels(mask_file, indices=label_maps)
         if image.shape[:2] != mask.shape[:2]:
@@ -61,8 +61,10 @@ def load_folder(path: str | Path, size: int, *, channels: int = 1, label_maps: b
             raise InputError(f"{mask_file}: expected the size of {image_file}, {wanted}, got {got}")
         images[i] = [resize(plane, (size, size)) for plane in planes(centre_square(image), channels)]
         if label_maps:
+            one_bit = one_bit or mask.dtype == bool
             mask = label_values(mask, mask_file)
             values |= set(np.unique(mask).tolist())
+            check_values(values, path)
             masks[i, 0] = largest(centre_square(mask), size)
         else:
             masks[i, 0] = resize(centre_square(binary(mask, mask_file)), (size, size)) >= 0.5
@@ -74,6 +76,8 @@ def load_folder(path: str | Path, size: int, *, channels: int = 1, label_maps: b
     images /= np.array([2**b - 1 for b in bits], np.float32)[:, None, None, None]
     how = Preprocessing(size, channels, deepest)
     if label_maps:
+        if one_bit and values != {0, 255}:
+            raise InputError(f"{path}: expected label maps of one kind, got masks of 1 bit among them")
         masks, how = numbered(masks, values, how, path)
     return Dataset(images, masks, tuple(pairs), subjects(pairs, kaggle=kaggle), how, tuple(kinds))
 
@@ -92,15 +96,21 @@ def largest(labels: np.ndarray, size: int) -> np.ndarray:
     return values[np.argmax(covered, axis=0)]
 
 
-def numbered(masks: np.ndarray, values: set, how: Preprocessing, path: str | Path):
-    """Label maps' values as numbers of classes, uint8; and `how`, with the classes' values and names."""
-    sparse = values != {0, UNLABELLED}  # else these two are an ordinary mask's
-    classes = sorted(values - {UNLABELLED} if sparse else values)
-    if not 2 <= len(classes) < UNLABELLED:
+def check_values(values: set, path: str | Path, least: int = 0) -> None:
+    """Refuse fewer than `least` classes, or more than the numbers below UNLABELLED tell apart."""
+    classes = len(values - {UNLABELLED} if values != {0, UNLABELLED} else values)
+    if not least <= classes < UNLABELLED:
         raise InputError(
             f"{path}: expected label maps of 2 to {UNLABELLED - 1} classes, "
             f"got the values {listed(sorted(values))}"
         )
+
+
+def numbered(masks: np.ndarray, values: set, how: Preprocessing, path: str | Path):
+    """Label maps' values as numbers of classes, uint8; and `how`, with the classes' values and names."""
+    check_values(values, path, least=2)
+    sparse = values != {0, UNLABELLED}  # else these two are an ordinary mask's
+    classes = sorted(values - {UNLABELLED} if sparse else values)
     labels = np.searchsorted(classes, masks).astype(np.uint8)
     if sparse:
         labels[masks == UNLABELLED] = UNLABELLED
@@ -154,6 +164,7 @@ def images_in(place: Path) -> list[Path]:
     files = [f for f in place.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
     stems = {file.stem for file in files}
     images = [f for f in files if not (f.stem.endswith("_mask") and f.stem.removesuffix("_mask") in stems)]
+    images = [file for file in images if not file.is_dir()]
     if not images:
         raise InputError(f"{place}: expected images ({' '.join(SUFFIXES)}), got none")
     return sorted(images, key=lambda file: natural(file.name))
@@ -164,9 +175,8 @@ def truth_of(image: Path) -> Path | None:
     places = [(image.parent, f"{image.stem}_mask")]
     if image.parent.name == "images":
         places.append((image.parent.parent / "masks", image.stem))
-    candidates = (
-        folder / (stem + end) for folder, stem in places for s in SUFFIXES for end in (s, s.upper())
-    )
+    ends = [case for suffix in SUFFIXES for case in (suffix, suffix.upper(), suffix.title())]
+    candidates = (folder / (stem + end) for folder, stem in places for end in ends)
     return next((file for file in candidates if file.is_file()), None)
 
 

@@ -165,6 +165,7 @@ def annotate(data: Dataset, seed: int = 0) -> Dataset:
     A disc is thrown around a pixel and keeps what is of that pixel's class. Five fall into each half of the
     lungs; of those outside, most fall close to them, where muscle might be taken for diseased lung.
     """
+    check_numbers("annotate", seed=(seed, 0))
     size = data.images.shape[-1]
     axis = (np.arange(size) + 0.5) * (FIELD / size)
     points = axis + 1j * axis[:, None]
@@ -175,7 +176,7 @@ def annotate(data: Dataset, seed: int = 0) -> Dataset:
         lung = truth != OUTSIDE
         close = ~lung & (distance_transform_edt(~lung) * (FIELD / size) < CLOSE)
         for place, discs in zip((lung & left, lung & ~left, close, ~lung), (DISCS[0], *DISCS)):
-            for centre in rng.choice(np.flatnonzero(place), discs):
+            for centre in rng.choice(np.flatnonzero(place), discs if place.any() else 0):
                 disc = abs(points - points.flat[centre]) < rng.uniform(*BRUSH)
                 masks[i, 0][disc & (truth == truth.flat[centre])] = truth.flat[centre]
     return replace(data, masks=masks)

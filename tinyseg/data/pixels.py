@@ -13,6 +13,7 @@ from tinyseg.ops import UNLABELLED
 
 # The formats of which Pillow notices every truncated file (of JPEG 2000, for one, it does not).
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+LOSSLESS = (".bmp", ".pgm", ".png", ".tif", ".tiff")  # of values; GIF numbers its grey levels anew
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "I;16B")  # Pillow's names for grey, palette, colour
 
 
@@ -33,9 +34,9 @@ def read_pixels(file: Path, *, indices: bool = False) -> np.ndarray:
     return pixels
 
 
-def read_pages(file: Path) -> list[np.ndarray]:
+def read_pages(file: Path, *, indices: bool = False) -> list[np.ndarray]:
     """The pixels of every page of an image file, each as `read_pixels` returns them."""
-    return _read(file, None, False)
+    return _read(file, None, indices)
 
 
 def _read(file: Path, expected: int | None, indices: bool) -> list[np.ndarray]:
@@ -59,7 +60,7 @@ def _read(file: Path, expected: int | None, indices: bool) -> list[np.ndarray]:
     what = "upright pages" if expected is None else "one upright page"
     for pixels, tags in read:
         flaws = [f"{pages} pages"] if expected not in (None, pages) else []
-        if flaws := flaws + _flaws(data, pixels, tags):
+        if flaws := flaws + _flaws(data, pixels, tags, indices):
             raise InputError(
                 f"{file}: expected {what} of 8- or 16-bit unsigned grey or of 8-bit colour, "
                 f"got {', '.join(flaws)} ({pixels.dtype} of shape {pixels.shape})"
@@ -67,7 +68,7 @@ def _read(file: Path, expected: int | None, indices: bool) -> list[np.ndarray]:
     return [_without_alpha(pixels) for pixels, _ in read]
 
 
-def _flaws(data: bytes, pixels: np.ndarray, tags: dict) -> list[str]:
+def _flaws(data: bytes, pixels: np.ndarray, tags: dict, indices: bool) -> list[str]:
     """What Pillow passes over in silence, so that a page's pixels are not what the file means."""
     # PNG keeps the bits of a sample in byte 24, TIFF in a tag; the others have 8, or come scaled to 8.
     bits = data[24] if data.startswith(b"\x89PNG") else int(np.max(tags.get("BitsPerSample", 8)))
@@ -75,6 +76,7 @@ def _flaws(data: bytes, pixels: np.ndarray, tags: dict) -> list[str]:
         f"mode {tags['mode']}": tags["mode"] not in MODES or pixels.dtype == np.int32,
         # Of deep colour it keeps the high bytes: enough where all 16 bits are in use, next to nothing of 12.
         f"{bits}-bit colour": bits > 8 and pixels.dtype == np.uint8 and pixels.max() < 128,
+        f"{bits}-bit grey": indices and 1 < bits < 8 and tags["mode"] == "L",  # its values scaled to 8 bits
         "signed bytes": tags.get("SampleFormat") == 2 and pixels.dtype == np.uint8,
         "0 for white": tags.get("PhotometricInterpretation") == 0 and bits == 16,  # inverted up to 8 bits
         "a turned image": tags.get("Orientation", 1) not in (0, 1),  # set upright in TIFF, but not in JPEG
@@ -101,16 +103,21 @@ def binary(pixels: np.ndarray, file: Path) -> np.ndarray:
 
 
 def label_values(pixels: np.ndarray, file: Path) -> np.ndarray:
-    """A label map, (H, W) or (H, W, 3) with equal channels, as its values (H, W) from 0 to 65535."""
+    """A label map, (H, W) or (H, W, 3) with equal channels, as its values (H, W) from 0 to 65535.
+
+    One of 1 bit is a mask, whose values are 0 and 255.
+    """
     levels = _levels(pixels)
     if levels is None:
         found = np.unique(pixels.reshape(-1, 3), axis=0).tolist()
         raise InputError(
             f"{file}: expected a grey or palette label map, a number a class, got {listed(found)}"
         )
-    if file.suffix.lower() in (".jpg", ".jpeg"):
-        raise InputError(f"{file}: expected a label map as PNG or TIFF, got JPEG, which changes its values")
-    return levels.astype(np.uint16)
+    if file.suffix.lower() not in LOSSLESS:
+        raise InputError(
+            f"{file}: expected a label map as {' '.join(LOSSLESS)}: others may change its values"
+        )
+    return levels.astype(np.uint16) * (255 if levels.dtype == bool else 1)
 
 
 def class_numbers(pixels: np.ndarray, values: tuple[int, ...], file: Path) -> np.ndarray:

@@ -67,8 +67,8 @@ def _shares(name, logits, labels, class_weights, allowed=()):
     if known.size and (known.min() < 0 or known.max() >= classes):
         raise ValueError(f"{name}: expected labels 0 to {classes - 1}, got {known.min()} to {known.max()}")
     weights = numpy.ones(classes) if class_weights is None else numpy.asarray(class_weights)
-    if weights.shape != (classes,) or not numpy.all(weights >= 0):
-        raise ValueError(f"{name}: expected {classes} class weights >= 0, got {weights}")
+    if weights.shape != (classes,) or not numpy.all((weights >= 0) & (weights < np.inf)):
+        raise ValueError(f"{name}: expected {classes} class weights >= 0, all finite, got {weights}")
     one_hot = labels[:, None] == numpy.arange(classes)[:, None, None]  # (N, H, W) -> (N, C, H, W)
     share = one_hot * weights[:, None, None]
     return (share / (share.sum() or 1)).astype(logits.dtype)
@@ -104,7 +104,18 @@ def entropy(logits):
     Source: the unlabelled term of LungNet's loss (Anthimopoulos et al. 2018).
     """
     log_p = log_softmax(logits)
-    return -np.sum(np.exp(log_p) * log_p) / (logits.size // logits.shape[1])
+    return -np.sum(np.exp(log_p) * _finite(log_p)) / (logits.size // logits.shape[1])
+
+
+@primitive
+def _finite(log_p):
+    """log p, but 0 where p is 0 and it would be infinite, for p log p is 0 there."""
+    return numpy.where(log_p > -numpy.inf, log_p, 0)
+
+
+# dy = dx where log p is finite, else 0: a mask, its own transpose.
+defvjp(_finite, lambda ans, log_p: lambda g: g * (log_p > -numpy.inf))
+defjvp(_finite, lambda dx, ans, log_p: dx * (log_p > -numpy.inf))
 
 
 def semi_supervised(logits, labels, *, class_weights=None, entropy_weight: float = 0.1):
@@ -126,10 +137,12 @@ def semi_supervised(logits, labels, *, class_weights=None, entropy_weight: float
         A scalar of the logits' dtype; a term without pixels is 0.
 
     Raises:
-        ValueError: shapes do not fit, or a label is neither a class nor UNLABELLED.
+        ValueError: shapes do not fit, a label is neither a class nor UNLABELLED, or a weight is negative.
 
     Source: LungNet's loss (Anthimopoulos et al. 2018), whose code has (1 - 0.1) before the cross-entropy.
     """
+    if not 0 <= entropy_weight < np.inf:
+        raise ValueError(f"semi_supervised: expected an entropy weight of at least 0, got {entropy_weight}")
     share = _shares("semi_supervised", logits, labels, class_weights, allowed=(UNLABELLED,))
     blank = labels[:, None] == UNLABELLED  # (N, H, W) -> (N, 1, H, W)
     doubt = (blank * (entropy_weight / max(blank.sum(), 1))).astype(logits.dtype)
@@ -149,7 +162,12 @@ def median_frequency(labels, classes: int):
     Source: LungNet's loss. Eigen & Fergus 2015 (arXiv 1411.4734), whose idea it was, take a class's frequency
     among those images alone that show it.
     """
-    counts = numpy.bincount(labels[labels != UNLABELLED].ravel(), minlength=classes)
+    known = labels[labels != UNLABELLED]
+    if known.size and (known.min() < 0 or known.max() >= classes):
+        raise ValueError(
+            f"median_frequency: expected labels 0 to {classes - 1}, got {known.min()} to {known.max()}"
+        )
+    counts = numpy.bincount(known, minlength=classes)
     there = counts > 0
     weights = numpy.zeros(classes)
     weights[there] = numpy.median(counts[there]) / counts[there] if there.any() else 0
@@ -160,7 +178,9 @@ def median_frequency(labels, classes: int):
 def _semi_supervised(logits, share, doubt):
     """-sum of (share + doubt * p) * log p with p = softmax(logits), doubt (N, 1, H, W)."""
     log_p = log_softmax(logits)
-    return -numpy.sum((share + doubt * numpy.exp(log_p)) * log_p)
+    weight = share + doubt * numpy.exp(log_p)
+    counted = weight > 0  # what does not count may be infinitely unlikely
+    return -numpy.sum(weight[counted] * log_p[counted])
 
 
 # The entropy H = -sum_k p_k log p_k changes by -sum_k dp_k log p_k, since sum_k dp_k = 0;
@@ -168,6 +188,7 @@ def _semi_supervised(logits, share, doubt):
 def _semi_supervised_gradient(logits, share, doubt):
     log_p = log_softmax(logits)
     p = np.exp(log_p)
+    log_p = _finite(log_p)
     surprise = log_p - np.sum(p * log_p, axis=1, keepdims=True)  # log p_j + H
     return _cross_entropy_gradient(logits, share) - doubt * p * surprise
 
