@@ -76,7 +76,7 @@ def load_folder(path: str | Path, size: int, *, channels: int = 1, label_maps: b
     images /= np.array([2**b - 1 for b in bits], np.float32)[:, None, None, None]
     how = Preprocessing(size, channels, deepest)
     if label_maps:
-        if one_bit and values != {0, 255}:
+        if one_bit and values - {0, 255}:
             raise InputError(f"{path}: expected label maps of one kind, got masks of 1 bit among them")
         masks, how = numbered(masks, values, how, path)
     return Dataset(images, masks, tuple(pairs), subjects(pairs, kaggle=kaggle), how, tuple(kinds))
