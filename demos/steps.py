@@ -42,14 +42,13 @@ def load_data(args) -> Data:
 
 def load_label_maps(args) -> Data:
     """Images with label maps from `--data`, or synthetic ones; a fifth is held out, another to choose by."""
-    if args.channels == 3 and not args.data:
+    if args.data:
+        truth, data = None, load_folder(args.data, args.size, channels=args.channels, label_maps=True)
+    elif args.channels == 1:
+        truth = lung_ct(args.images, args.size, args.seed)
+        data = annotate(truth, args.seed)
+    else:
         raise InputError("--channels 3: expected colour images from --data, got none; CT is grey")
-    truth = None if args.data else lung_ct(args.images, args.size, args.seed)
-    data = (
-        annotate(truth, args.seed)
-        if truth
-        else load_folder(args.data, args.size, channels=args.channels, label_maps=True)
-    )
     if (subjects := len(set(data.subjects))) < 3:
         raise InputError(
             f"{args.data}: expected at least 3 subjects, to train, to choose the best epoch and to judge, "
@@ -67,9 +66,10 @@ def load_label_maps(args) -> Data:
             raise InputError(
                 f"{args.data}: expected annotated pixels to {name}, got none in {listed(part.names)}"
             )
-    return Data(
-        train, held_out, validation, truth and truth.split(HELD_OUT, np.random.default_rng(args.seed))[1]
-    )
+    whole = (
+        truth and truth.split(HELD_OUT, np.random.default_rng(args.seed))[1]
+    )  # the same slices as held out
+    return Data(train, held_out, validation, whole)
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,8 @@ def train(run: Run, net: DilatedFCN, data: Data, args, **how) -> Trained:
     keep_memory()
     rng = np.random.default_rng(args.seed)
     params, state = net.init(rng)
-    watched = int(
-        np.argmax([len(np.unique(mask)) for mask in data.held_out.masks])
-    )  # the first of the richest
+    found = [len(np.unique(mask)) for mask in data.held_out.masks]
+    watched = int(np.argmax(found))  # the first of those in which there is most to find
     image = data.held_out.images[watched : watched + 1]
     frames = [predict(net, params, state, image)[0]]
     steps = args.epochs * -(-len(data.train) // args.batch)

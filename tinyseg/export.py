@@ -49,13 +49,10 @@ def to_onnx(net: DilatedFCN, params: dict, state: dict, path: str | Path) -> Non
     def tensor(name, channels):
         return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("N", channels, "H", "W"))
 
-    outputs = net.classes if net.head == "softmax" else 1
-    arrays = [
-        onnx.numpy_helper.from_array(array, name) for name, array in (params | state | graph.shapes).items()
-    ]
-    whole = onnx.helper.make_graph(
-        graph.nodes, "tinyseg", [tensor("image", net.channels)], [tensor(x, outputs)], arrays
-    )
+    ends = [tensor("image", net.channels)], [tensor(x, net.classes if net.head == "softmax" else 1)]
+    arrays = params | state | graph.shapes
+    arrays = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    whole = onnx.helper.make_graph(graph.nodes, "tinyseg", *ends, arrays)
     opset = onnx.helper.make_opsetid("", OPSET)
     version = onnx.helper.find_min_ir_version_for([opset])  # the file's own, which runtimes also check
     model = onnx.helper.make_model(whole, producer_name="tinyseg", opset_imports=[opset], ir_version=version)
@@ -89,15 +86,8 @@ class Graph:
     def conv(self, name: str, conv: Conv2d, x: str) -> str:
         """Cross-correlation with zeros around, so that the size stays."""
         margin = conv.dilation * (conv.kernel // 2)
-        return self.add(
-            "Conv",
-            name,
-            x,
-            f"{name}.weight",
-            f"{name}.bias",
-            dilations=[conv.dilation] * 2,
-            pads=[margin] * 4,
-        )
+        how = {"dilations": [conv.dilation] * 2, "pads": [margin] * 4}
+        return self.add("Conv", name, x, f"{name}.weight", f"{name}.bias", **how)
 
     def norm(self, name: str, norm: BatchNorm | InstanceNorm, x: str) -> str:
         """Evaluation: by running statistics, by each image's own, or by those of the batch at hand."""

@@ -31,7 +31,7 @@ PATCHES = 4  # of tissue in each lung
 CYST = 3.0  # from one cyst of a honeycomb to the next
 BRUSH = 2.0, 4.5  # radius of a disc that is annotated
 DISCS = 5, 3, 1  # so many in each lung, close to the lungs, and anywhere else
-CLOSE = 8
+CLOSE = 8  # how near to the lungs
 
 
 def oval(points: np.ndarray, centre: complex, half: complex) -> np.ndarray:
@@ -92,13 +92,16 @@ def mesh(points: np.ndarray, grain: float, width: float, rng: np.random.Generato
 
 def comb(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Walls between cysts, 1 on a wall and 0 in a cyst: where two of many centres are equally near."""
+    flat = (
+        0.87  # sin 60 degrees: a honeycomb's rows are nearer than the cells in a row; here cells are taller
+    )
     places = np.arange(-CYST, FIELD + CYST, CYST)
-    centres = places + 1j * places[:, None] * 0.87
-    centres[1::2] += CYST / 2  # rows set off, as in a honeycomb, ...
+    centres = places + 1j * places[:, None] * flat
+    centres[1::2] += CYST / 2  # every other row set off, as in a honeycomb, ...
     centres = centres.ravel() + CYST * 0.16 * (rng.normal(size=(centres.size, 2)) @ [1, 1j])  # ... and jolted
     tree = cKDTree(np.stack([centres.real, centres.imag], -1))
-    places = np.stack([points.real, points.imag * 0.87], -1)  # (H, W, 2)
-    near, next_near = np.moveaxis(tree.query(places, 2)[0], -1, 0)
+    seen = np.stack([points.real, points.imag * flat], -1)  # (H, W, 2)
+    near, next_near = np.moveaxis(tree.query(seen, 2)[0], -1, 0)  # distances, (H, W, 2) -> two of (H, W)
     return ramp(next_near - near - 0.75, 0.5)
 
 
