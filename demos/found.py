@@ -21,12 +21,12 @@ def describe(data, args) -> str:
     if args.data:
         layout = "images/ and masks/" if (args.data / "images").is_dir() else "..._mask beside each"
         kinds = Counter(kind for part in whole for kind in part.kinds).most_common()
-        deep = f", 16-bit ones by {2**how.bits - 1}" if how.bits else ""
+        depths = [f"{bits}-bit levels divided by {white}" for bits, white in whites(kinds, how).items()]
         lines = {
             "data": f"{args.data}: {count} images, {layout}",
             "files": listed([f"{number} of {kind}" for kind, number in kinds], 8),
             "seen as": f"{how.size} x {how.size} pixels, {colour}: of each its centre square, resized; "
-            f"8-bit levels divided by 255{deep}",
+            f"{', '.join(depths)}",
         }
     else:
         lines = {"data": f"synthetic, {count} images of {how.size} x {how.size} pixels, seed {args.seed}"}
@@ -35,6 +35,12 @@ def describe(data, args) -> str:
     lines |= {name: side(part) for name, part in parts.items()}
     form = {"width": 108, "subsequent_indent": " " * 14, "break_long_words": False, "break_on_hyphens": False}
     return "\n".join(fill(f"{name:14}{text}", **form) for name, text in lines.items())
+
+
+def whites(kinds: list, how) -> dict[int, int]:
+    """What levels were divided by, for each depth of file that there is."""
+    known = {1: 1, 8: 255, 16: 2 ** (how.bits or 16) - 1}
+    return {bits: white for bits, white in known.items() if any(f", {bits}-bit" in kind for kind, _ in kinds)}
 
 
 def owners(subjects: Counter, args) -> str:

@@ -51,7 +51,7 @@ class Run:
         self, folder: Path, *, quiet: bool = False, log: str = "log.txt", results: tuple[str, ...] = RESULTS
     ):
         self.folder, self.quiet, self.lines, self.start = folder, quiet, [], time.perf_counter()
-        self.log_name = log
+        self.log_name, self.errors = log, 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -72,6 +72,11 @@ class Run:
         if not self.quiet:
             self.print(line)
         self.log(line)
+
+    def fail(self, message) -> None:
+        """Say what is wrong with a part of the work, and go on."""
+        self.say(f"error: {message}")
+        self.errors += 1
 
     def log(self, line: str) -> None:
         """Keep a line that is printed elsewhere."""

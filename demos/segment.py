@@ -4,7 +4,8 @@ An image goes the way of the training images, its shorter side resized to the tr
 nothing is cut off. The answer is brought back to the image's own size. --size N shows it to the network at
 another size, --size 0 at its own; what memory cannot hold is cut into overlapping tiles.
 
-Of two classes the probability map is a 16-bit PNG of the second one; of more it is a TIFF, a page a class.
+Of two classes the probability map is a 16-bit PNG of the second one; of more it is a TIFF, a page for each
+class in the order of legend.png.
 A true mask, <image>_mask beside an image or of its name in masks/ beside images/, is compared with.
 """
 
@@ -21,9 +22,10 @@ from run import Run, guarded, progress
 from tinyseg import load, pictures
 from tinyseg.data.folder import images_in, truth_of
 from tinyseg.data.pixels import class_numbers, read_pages
-from tinyseg.errors import InputError, listed
-from tinyseg.inference import GB, free_memory, most_probable, probability_maps
+from tinyseg.errors import InputError
+from tinyseg.inference import GB, free_memory, most_probable, probability_maps, tile_for
 from tinyseg.metrics import ConfusionMatrix, confusion_matrix
+from tinyseg.ops import UNLABELLED
 
 LOG = "segment.txt"
 
@@ -42,11 +44,16 @@ def parse(argv) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--size", type=number(int, 0, "a whole number of at least 0"), metavar="N",
-        help="the shorter side in pixels when the network sees it, 0: its own (default: as in training)",
+        help="the shorter side in pixels when the network sees it, 0: its own; things must then be as large "
+        "as they were in training (default: as in training)",
     )  # fmt: skip
     parser.add_argument(
         "--memory", type=above_zero, metavar="GB", default=free_memory() / GB,
         help="what the network may take; larger images go in tiles (default: half of what is free)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threshold", type=number(float, 0, "a number of at least 0"), metavar="P", default=0.5,
+        help="of two classes, the probability above which a pixel is the second's (default 0.5)",
     )  # fmt: skip
     return parser.parse_args(argv)
 
@@ -60,26 +67,25 @@ def main(argv=None):
     run = Run(args.out, log=LOG, results=())
     if (names := model[3].names)[2:]:
         pictures.write_image(args.out / "legend.png", pictures.legend(names, 480))
-    bar, counted, failed = progress(len(files), "image"), [], 0
+    bar, counted, done = progress(len(files), "image"), [], 0
     run.print = bar.write
     try:
         for file in files:
             try:
                 counted += segment(run, model, file, args)
+                done += 1
             except InputError as error:  # the others are segmented all the same
-                run.say(f"error: {error}")
-                failed += 1
+                run.fail(error)
             except MemoryError:
-                run.say(f"error: {file}: not enough memory; try a smaller --memory, or another --size")
-                failed += 1
+                run.fail(f"{file}: not enough memory; try a smaller --memory, or another --size")
             bar.update()
     finally:
         bar.close()
         run.print = print
     if len(counted) > 1:
         run.say(f"all {len(counted)} with a true mask together: {score(ConfusionMatrix(sum(counted)))}")
-    run.say(f"{len(files) - failed} of {len(files)} images segmented; the results are in {args.out}")
-    if failed:
+    run.say(f"{done} of {len(files)} images segmented" + (f"; the results are in {args.out}" if done else ""))
+    if run.errors:
         raise SystemExit(2)
     return counted
 
@@ -105,23 +111,41 @@ def check_names(files: list[Path], out: Path) -> None:
 def segment(run: Run, model: tuple, file: Path, args) -> list[np.ndarray]:
     """Segment each page of a file and write what came out; the confusion counts of those with a true mask."""
     net, params, state, how = model
-    pages, counted = read_pages(file), []
-    for page, (pixels, truth) in enumerate(zip(pages, truths(file, pages, how)), 1):
+    pages, memory, counted = read_pages(file), args.memory * GB, []
+    how = how.for_file(pages)
+    try:
+        known = truths(file, pages, how)
+    except InputError as error:  # what cannot be judged is segmented all the same
+        run.fail(error)
+        known = [None] * len(pages)
+    for page, (pixels, truth) in enumerate(zip(pages, known), 1):
         name = file.stem + (f"_page{page}" if len(pages) > 1 else "")
         try:
-            p = probability_maps(net, params, state, how, pixels, size=args.size, memory=args.memory * GB)
+            tile = tile_for(net, *how.shape(pixels, args.size), memory)
         except InputError as error:
-            raise InputError(f"{file}: {error}") from None
-        classes = most_probable(p)
+            raise InputError(f"{file}: {error}; --memory and --size change that") from None
+        p = probability_maps(net, params, state, how, pixels, size=args.size, memory=memory)
+        classes = most_probable(p, args.threshold)
         write(args.out / name, pixels, p, classes, how)
-        shares = [f"{title} {np.mean(classes == k):.1%}" for k, title in enumerate(how.names)]
-        line = f"{name}: {pixels.shape[1]} x {pixels.shape[0]} pixels, {', '.join(shares)}"
+        line = f"{name}: {about(pixels, p, classes, how, args)}" + (f", in tiles of {tile}" if tile else "")
         if truth is not None:
             counts = confusion_matrix(classes, truth, net.classes)
             counted.append(counts.counts)
             line += f"; {score(counts)}"
+            if (truth == UNLABELLED).any() and counts.counts.any():
+                line += f" on the {np.mean(truth != UNLABELLED):.1%} that are annotated"
         run.say(line)
     return counted
+
+
+def about(pixels: np.ndarray, p: np.ndarray, classes: np.ndarray, how, args) -> str:
+    """In words: what was found, and how the network saw it."""
+    found = ", ".join(f"{name} {np.mean(classes == k):.1%}" for k, name in enumerate(how.names))
+    if len(p) == 1 and not classes.any():
+        found += f" (highest probability {p.max():.3f})"
+    size, seen = (f"{w} x {h}" for h, w in (pixels.shape[:2], how.shape(pixels, args.size)))
+    scale = f", 16-bit levels divided by {2**how.bits - 1}" if pixels.dtype == np.uint16 else ""
+    return f"{found}; {size} pixels, seen as {seen}{scale}"
 
 
 def truths(file: Path, pages: list[np.ndarray], how) -> list[np.ndarray | None]:
@@ -130,10 +154,12 @@ def truths(file: Path, pages: list[np.ndarray], how) -> list[np.ndarray | None]:
     if beside is None:
         return [None] * len(pages)
     masks = read_pages(beside, indices=how.values != (0, 255))
-    shapes = [[pixels.shape[:2] for pixels in stack] for stack in (pages, masks)]
-    if shapes[0] != shapes[1]:
-        sizes = (listed([f"{w} x {h}" for h, w in stack]) for stack in shapes)
-        raise InputError("{}: expected the size of {}, {}, got {}".format(beside, file, *sizes))
+    if len(masks) != len(pages):
+        raise InputError(f"{beside}: expected pages like those of {file}, {len(pages)}, got {len(masks)}")
+    for mask, pixels in zip(masks, pages):
+        if mask.shape[:2] != pixels.shape[:2]:
+            wanted, got = ("{1} x {0}".format(*a.shape) for a in (pixels, mask))
+            raise InputError(f"{beside}: expected the size of {file}, {wanted}, got {got}")
     return [class_numbers(mask, how.values, beside) for mask in masks]
 
 

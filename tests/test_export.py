@@ -1,5 +1,6 @@
 """The exported graph against tinyseg itself: ONNX Runtime computes what the network does."""
 
+import json
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from tinyseg.errors import InputError
 from tinyseg.export import to_onnx
 from tinyseg.networks import lungnet, modified, original
+from tinyseg.preprocessing import Preprocessing
 
 NETS = {
     "original": original(),
@@ -65,6 +67,14 @@ def test_the_graph_is_sound_and_named_like_the_parameters(name, tmp_path):
     }
 
 
+def test_who_has_the_file_knows_what_images_it_wants(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    net, how = modified(maps=1), Preprocessing(96, bits=12, names=("nothing", "nerve"))
+    to_onnx(net, *net.init(np.random.default_rng(0)), tmp_path / "net.onnx", preprocessing=how)
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert Preprocessing(**json.loads(metadata["preprocessing"])) == how
+
+
 def test_arrays_of_another_network_are_refused(tmp_path):
     pytest.importorskip("onnx")
     net = modified(maps=1)
@@ -81,5 +91,5 @@ def test_arrays_of_another_network_are_refused(tmp_path):
 def test_without_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     net = modified(maps=1)
-    with pytest.raises(InputError, match=r"pip install tinyseg\[onnx\]"):
+    with pytest.raises(InputError, match="pip install onnx onnxruntime"):
         to_onnx(net, *net.init(np.random.default_rng(0)), tmp_path / "net.onnx")

@@ -66,7 +66,7 @@ def test_statistics_of_the_whole_image_cannot_be_had_from_tiles(net):
     with pytest.raises(ValueError, match="expected batch norm with running statistics"):
         in_tiles(net, params, state, np.zeros((1, 1, 50, 50), np.float32), 40)
     with pytest.raises(
-        InputError, match="takes its statistics from the whole image, which cannot be cut: it needs"
+        InputError, match="takes its statistics from the whole image, which cannot be cut: the network needs"
     ):
         tile_for(net, 1000, 1000, 1e9)
     assert tile_for(net, 300, 300, 1e9) is None
@@ -101,7 +101,7 @@ def test_the_largest_tile_that_memory_allows():
     tile = tile_for(net, 5000, 3000, memory)
     assert bytes_needed(net, *2 * [tile + 2 * 143]) <= memory < bytes_needed(net, *2 * [tile + 1 + 2 * 143])
     with pytest.raises(
-        InputError, match=r"it needs 5.9 GB at 3000 x 5000 pixels, .*tiles need at least 0.04 GB"
+        InputError, match=r"the network needs 5.88 GB at 3000 x 5000 pixels, .*tiles need at least 0.0396 GB"
     ):
         tile_for(net, 5000, 3000, 1e7)
     assert inference.free_memory() > 1e8

@@ -109,6 +109,43 @@ def test_a_stack_gives_a_mask_for_each_page(model, tmp_path):
     assert alone == (tmp_path / "out/stack_page3_probability.png").read_bytes()
 
 
+def test_pages_of_one_stack_have_one_scale(model, tmp_path, capsys):
+    """The brighter page needs one bit more, by itself; in a stack the darker one is scaled like it."""
+    pages = [(IMAGE.astype(np.uint16) * factor) for factor in (8, 9)]  # up to 2040 and 2295
+    Image.fromarray(pages[0]).save(
+        tmp_path / "s.tif", save_all=True, append_images=[Image.fromarray(pages[1])]
+    )
+    run(model, tmp_path / "s.tif", out=tmp_path / "out")
+    assert capsys.readouterr().out.count("16-bit levels divided by 4095") == 2
+    imageio.imwrite(tmp_path / "a.png", pages[1])
+    run(model, tmp_path / "a.png", out=tmp_path / "out")
+    maps = [(tmp_path / f"out/{name}_probability.png").read_bytes() for name in ("s_page1", "s_page2", "a")]
+    assert maps[1] == maps[2] != maps[0]
+
+
+def test_a_threshold_of_ones_own(model, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    segment.main([model, str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--threshold", "1"])
+    p = imageio.imread(tmp_path / "out/a_probability.png") / 65535
+    assert not imageio.imread(tmp_path / "out/a_mask.png").any()
+    assert f"structure 0.0% (highest probability {p.max():.3f})" in capsys.readouterr().out
+    segment.main([model, str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--threshold", "0.4"])
+    mask = imageio.imread(tmp_path / "out/a_mask.png") > 0
+    assert (mask == (p > 0.4))[abs(p - 0.4) > 1e-4].all() and mask.mean() > 0.5
+
+
+def test_a_mask_of_0_and_255_is_one_for_classes_0_and_1(tmp_path, capsys):
+    how = Preprocessing(32, values=(0, 1), names=("value 0", "value 1"))
+    two = save_model(tmp_path / "two.npz", lungnet(maps=2, widths=(8, 4), dilations=(1, 2)), how)
+    said = []
+    for white in (1, 255):
+        imageio.imwrite(tmp_path / "a.png", IMAGE)
+        imageio.imwrite(tmp_path / "a_mask.png", np.where(IMAGE > 127, white, 0).astype(np.uint8))
+        run(two, tmp_path / "a.png", out=tmp_path / "out")
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and "Dice" in said[0]
+
+
 def test_a_folder_and_its_true_masks(model, tmp_path, capsys):
     folder, data = tmp_path / "k", phantom(4, 40)
     folder.mkdir()
@@ -124,7 +161,7 @@ def test_a_folder_and_its_true_masks(model, tmp_path, capsys):
         counts = confusion(found[i], data.masks[i, 0])
         share = (found[i] > 0).mean()
         shares = f"background {1 - share:.1%}, structure {share:.1%}"
-        assert line.startswith(f"1_{i}: 40 x 40 pixels, {shares}; ")
+        assert line.startswith(f"1_{i}: {shares}; 40 x 40 pixels, seen as 32 x 32; ")
         assert line.endswith(f"Dice {counts.dice:.3f}, IoU {counts.iou:.3f}")
     pooled = confusion(np.stack(found[:3]), data.masks[:3, 0])
     assert "Dice" not in said.splitlines()[3]
@@ -159,10 +196,11 @@ def test_label_maps(palette, many, tmp_path, capsys):
     known = truth != 255
     dice = [confusion(mask[known] == v, truth[known] == v).dice for v in (0, 7, 9)]
     said = capsys.readouterr().out
+    assert f"on the {known.mean():.1%} that are annotated" in said
     assert f"mean Dice {np.mean(dice):.3f}" in said and f"bark {(mask == 7).mean():.1%}" in said
 
 
-def test_whole_or_in_tiles_comes_to_the_same(model, tmp_path):
+def test_whole_or_in_tiles_comes_to_the_same(model, tmp_path, capsys):
     imageio.imwrite(tmp_path / "a.png", IMAGE)
     maps = []
     for memory in ("1", "0.0001"):
@@ -170,9 +208,10 @@ def test_whole_or_in_tiles_comes_to_the_same(model, tmp_path):
         if memory != "1":
             with pytest.raises(SystemExit):
                 segment.main([*args, "--out", str(tmp_path / "out")])  # not even the smallest tile
-            args[-1] = "0.0008"
+            args[-1] = "0.0004"
         segment.main([*args, "--out", str(tmp_path / "out")])
         maps.append(imageio.imread(tmp_path / "out/a_probability.png").astype(int))
+    assert "in tiles of" in capsys.readouterr().out.splitlines()[-2]
     np.testing.assert_allclose(*maps, atol=2)
 
 
@@ -191,8 +230,8 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(model, tmp_path, 
     imageio.imwrite(folder / "c_mask.png", IMAGE[:9] * 0)
     said = fails(capsys, model, folder, out=tmp_path / "out")
     assert "b.png: expected an image" in said.out and "c_mask.png: expected the size of" in said.out
-    assert "1 of 3 images segmented" in said.out and said.err == ""
-    assert "a_mask.png" in files(tmp_path / "out")
+    assert "2 of 3 images segmented" in said.out and said.err == ""  # c only could not be judged
+    assert {"a_mask.png", "c_mask.png"} < files(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -206,6 +245,7 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(model, tmp_path, 
         (["a.png", "--size", "-1"], "--size"),
         (["a.png", "--memory", "0"], "--memory"),
         (["empty"], "empty: expected images"),
+        (["nowhere.png"], "nowhere.png: expected an image or a folder of images, got nothing of this name"),
         ([], "IMAGE"),
     ],
 )

@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, fields, replace
 from io import BytesIO
 from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -49,6 +50,8 @@ def load(path: str | Path) -> tuple[DilatedFCN, dict, dict, Preprocessing]:
         content = BytesIO(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if not is_zipfile(content):
+        raise InputError(f"{path}: not a whole .npz file (no zip archive, or its end is missing)")
     try:
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

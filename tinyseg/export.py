@@ -6,6 +6,8 @@ that it is the output of, `block3` or `block3.conv`, and parameters keep theirs:
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +17,29 @@ from tinyseg.errors import InputError
 from tinyseg.files import write_whole
 from tinyseg.layers import BatchNorm, Block, Conv2d, InputBlock, InstanceNorm
 from tinyseg.networks import DilatedFCN
+from tinyseg.preprocessing import Preprocessing
 
 OPSET = 17  # the vintage of ONNX's operations: old enough for the runtimes of the last years
 
 
-def to_onnx(net: DilatedFCN, params: dict, state: dict, path: str | Path) -> None:
+def to_onnx(
+    net: DilatedFCN,
+    params: dict,
+    state: dict,
+    path: str | Path,
+    *,
+    preprocessing: Preprocessing | None = None,
+) -> None:
     """Write the network in evaluation mode as an ONNX graph, whole or not at all.
 
     The graph maps `image`, (N, channels, H, W) float32 with N, H and W free, to `output`, the array that
-    `net(params, state, x)` returns: logits of a softmax head, the estimated mask of a linear one.
+    `net(params, state, x)` returns: logits of a softmax head; of a linear one the estimated mask, which may
+    leave [0, 1] a little (`net.probabilities` clips it).
 
     Args:
         net, params, state: as `checkpoint.load` gives them.
         path: the file, by custom `.onnx`.
+        preprocessing: goes into the file's metadata as JSON, so that the file says what images it wants.
 
     Raises:
         InputError: the package `onnx` is not installed, or the place cannot be written to.
@@ -36,7 +48,7 @@ def to_onnx(net: DilatedFCN, params: dict, state: dict, path: str | Path) -> Non
     try:
         import onnx
     except ImportError:
-        raise InputError(f"{path}: writing ONNX needs its package: pip install tinyseg[onnx]") from None
+        raise InputError(f"{path}: writing ONNX needs its packages: pip install onnx onnxruntime") from None
     if found := flaw(net, params | state):
         raise ValueError(f"to_onnx: {found}")
     graph, x, features = Graph(onnx.helper.make_node), "image", []
@@ -56,6 +68,8 @@ def to_onnx(net: DilatedFCN, params: dict, state: dict, path: str | Path) -> Non
     opset = onnx.helper.make_opsetid("", OPSET)
     version = onnx.helper.find_min_ir_version_for([opset])  # the file's own, which runtimes also check
     model = onnx.helper.make_model(whole, producer_name="tinyseg", opset_imports=[opset], ir_version=version)
+    if preprocessing:
+        onnx.helper.set_model_props(model, {"preprocessing": json.dumps(asdict(preprocessing))})
     onnx.checker.check_model(model, full_check=True)
     write_whole(path, model.SerializeToString())
 

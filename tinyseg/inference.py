@@ -1,10 +1,10 @@
 """A trained network on an image of any size: whole where memory allows, in tiles where not.
 
 A pixel of the output depends on the input within `reach` pixels, 143 with the Fibonacci dilations. A tile
-with that much around it gives its inner part what the whole image would have given it: at the image's
-own border both see the same zeros, and what a tile's cut border spoils is thrown away. That holds for batch
-norm with running statistics, which has a network see nothing else. Instance norm sees the whole image's
-mean and variance, which no tile knows: such an image goes through whole or not at all.
+with that much around it gives its inner part what the whole image would have given it, but for rounding: at
+the image's own border both see the same zeros, and what a tile's cut border spoils is thrown away. That holds
+for batch norm with running statistics, which has a network see nothing else. Instance norm sees the whole
+image's mean and variance, which no tile knows: such an image goes through whole or not at all.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def probability_maps(
     return np.stack([stretched_to(plane, pixels.shape[:2]) for plane in p])
 
 
-def most_probable(p: np.ndarray) -> np.ndarray:
-    """Each pixel's class, (classes, H, W) to (H, W) uint8; a single map is the last's of two classes."""
-    return (p[0] > 0.5 if len(p) == 1 else p.argmax(axis=0)).astype(np.uint8)
+def most_probable(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Each pixel's class, (classes, H, W) to (H, W) uint8; a single map, of two classes, by the threshold."""
+    return (p[0] > threshold if len(p) == 1 else p.argmax(axis=0)).astype(np.uint8)
 
 
 def in_tiles(net, params: dict, state: dict, images: np.ndarray, tile: int | None) -> np.ndarray:
@@ -112,13 +112,14 @@ def tile_for(net, height: int, width: int, memory: float) -> int | None:
     whole = bytes_needed(net, height, width)
     if whole <= memory:
         return None
-    room = f"it needs {whole / GB:.2g} GB at {width} x {height} pixels, and {memory / GB:.2g} GB are allowed"
+    pixels = f"{width} x {height} pixels"
+    room = f"the network needs {whole / GB:.3g} GB at {pixels}, and {memory / GB:.3g} GB are allowed"
     if not has_fixed_norm(net):
         whose = "instance norm" if net.norm == "instance" else "batch norm without running statistics"
         raise InputError(f"{whose} takes its statistics from the whole image, which cannot be cut: {room}")
     tile = bisect_right(range(1, max(height, width)), memory, key=need)
     if tile < SMALLEST_TILE:
-        raise InputError(f"{room}; tiles need at least {need(SMALLEST_TILE) / GB:.2g} GB")
+        raise InputError(f"{room}; tiles need at least {need(SMALLEST_TILE) / GB:.3g} GB")
     return tile
 
 

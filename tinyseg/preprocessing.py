@@ -6,7 +6,7 @@ way out, each class becomes the value that stands for it in a mask or a label ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
@@ -24,7 +24,9 @@ class Preprocessing:
 
     size: int = 64  # the shorter side of an image is resized to so many pixels
     channels: int = 1  # 1: grey, for colour its luma; 3: red, green and blue
-    bits: int | None = None  # 16-bit levels are divided by 2**bits - 1; None: what an image's brightest needs
+    bits: int | None = (
+        None  # 16-bit levels are divided by 2**bits - 1; None: training had none, see `for_file`
+    )
     values: tuple[int, ...] = (0, 255)  # for each class, what stands for it in a mask or label map
     names: tuple[str, ...] = ("background", "structure")  # of the classes
 
@@ -52,13 +54,22 @@ class Preprocessing:
         Returns:
             (channels, h, w) float32 in [0, 1].
         """
-        size = self.size if size is None else size
-        height, width = pixels.shape[:2]
-        factor = size / min(height, width) if size else 1
-        shape = round(factor * height) or 1, round(factor * width) or 1
+        shape = self.shape(pixels, size)
         bits = self.bits if self.bits and pixels.dtype == np.uint16 else bits_in_use(pixels)
         scaled = np.stack([resize(plane, shape) for plane in planes(pixels, self.channels)], dtype=np.float32)
         return np.minimum(scaled / np.float32(2**bits - 1), 1)  # brighter than any in training is white
+
+    def shape(self, pixels: np.ndarray, size: int | None = None) -> tuple[int, int]:
+        """(h, w) of an image as the network shall see it; arguments as of the call."""
+        size = self.size if size is None else size
+        height, width = pixels.shape[:2]
+        factor = size / min(height, width) if size else 1
+        return round(factor * height) or 1, round(factor * width) or 1
+
+    def for_file(self, pages: list[np.ndarray]) -> Preprocessing:
+        """The same; where training had no 16-bit files, the brightest of these pages scales them all."""
+        deep = [bits_in_use(pixels) for pixels in pages if pixels.dtype == np.uint16]
+        return self if self.bits or not deep else replace(self, bits=max(deep))
 
 
 def bits_in_use(pixels: np.ndarray) -> int:
@@ -81,7 +92,9 @@ def grey(pixels: np.ndarray) -> np.ndarray:
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Each new cell gets the mean of what it covers of the old pixels, by area: (H, W) to `shape`.
+    """Each new cell gets the mean of what it covers of the old pixels, by area: (H, W) to `shape`, float64.
+
+    Where there are more cells than pixels, a pixel becomes a block.
 
     A mean over a rectangle is a mean over rows of means over columns. Both count a pixel in whole parts and
     divide at the end, so that sums of whole levels are exact: a mask that covers just half a cell does so on

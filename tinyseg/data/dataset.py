@@ -53,7 +53,10 @@ class Dataset:
             raise InputError(f"a split needs a share between 0 and 1 to hold out, got {held_out}")
         subjects = sorted(set(self.subjects))
         if len(subjects) < 2:
-            raise InputError(f"a split by subject needs at least 2 subjects, got {len(subjects)}: {subjects}")
+            raise InputError(
+                f"a split by subject needs at least 2 subjects, got {len(subjects)}: {subjects}; "
+                "a subject is what stands before a name's last underscore"
+            )
         wanted, out = held_out * len(self), set()
         for subject in rng.permutation(subjects)[:-1]:  # the last one stays, so that training is never empty
             if sum(s in out for s in self.subjects) >= wanted:

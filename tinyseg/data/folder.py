@@ -158,6 +158,8 @@ def image_files(folder: Path) -> dict[str, Path]:
 
 def images_in(place: Path) -> list[Path]:
     """A file itself; of a folder, or `images/` in it, all image files in natural order but the masks."""
+    if not place.exists():
+        raise InputError(f"{place}: expected an image or a folder of images, got nothing of this name")
     if not place.is_dir():
         return [place]
     place = place / "images" if (place / "images").is_dir() else place

@@ -121,10 +121,15 @@ def label_values(pixels: np.ndarray, file: Path) -> np.ndarray:
 
 
 def class_numbers(pixels: np.ndarray, values: tuple[int, ...], file: Path) -> np.ndarray:
-    """A mask or label map as numbers of classes, (H, W) uint8, by the value of each; 255 is UNLABELLED."""
+    """A mask or label map as numbers of classes, (H, W) uint8, by the value of each; 255 is UNLABELLED.
+
+    Of two classes, a file of nothing but 0 and 255 is a mask, as in `load_folder`.
+    """
     if values == (0, 255):
         return binary(pixels, file).astype(np.uint8)
     found = label_values(pixels, file)
+    if values == (0, 1) and set(np.unique(found).tolist()) == {0, 255}:
+        return (found > 0).astype(np.uint8)
     if others := sorted(set(np.unique(found).tolist()) - {*values, UNLABELLED}):
         raise InputError(f"{file}: expected a label map of the values {listed(values)}, got {listed(others)}")
     number_of = np.full(2**16, UNLABELLED, np.uint8)

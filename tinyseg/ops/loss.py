@@ -159,6 +159,9 @@ def median_frequency(labels, classes: int):
     Returns:
         (C,) float64; 0 for a class without a pixel, which has no part in the median either.
 
+    Raises:
+        ValueError: a label is neither a class nor UNLABELLED.
+
     Source: LungNet's loss. Eigen & Fergus 2015 (arXiv 1411.4734), whose idea it was, take a class's frequency
     among those images alone that show it.
     """
