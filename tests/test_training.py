@@ -207,6 +207,29 @@ def test_it_learns_label_maps():
     assert counts.accuracy == pytest.approx(right.mean()) and counts.counts.sum() == known.sum()
 
 
+def test_large_images_are_looked_at_a_few_at_once():
+    """Eight of 128 x 128 pixels take as much memory as two of 256 x 256, or one larger."""
+    seen = []
+
+    class Net:
+        classes = 2
+
+        def __call__(self, params, state, x):
+            seen.append(len(x))
+            return x, state
+
+        def probabilities(self, y):
+            return y
+
+    for side, pieces in ((16, [8, 1]), (128, [8, 1]), (256, [2, 2, 2, 2, 1]), (600, [1] * 9)):
+        images = np.arange(9, dtype=np.float32)[:, None, None, None] + np.zeros(
+            (1, 1, side, side), np.float32
+        )
+        np.testing.assert_array_equal(predict(Net(), {}, {}, images), images)
+        assert seen == pieces
+        seen.clear()
+
+
 def test_label_maps_need_a_softmax_head():
     with pytest.raises(ValueError, match="expected a softmax head for label maps, got linear"):
         evaluate(NET, *NET.init(np.random.default_rng(0)), label_maps(HELD_OUT))

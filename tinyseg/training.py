@@ -12,6 +12,8 @@ from tinyseg.metrics import Confusion, ConfusionMatrix, confusion, confusion_mat
 from tinyseg.optim import Adam, constant
 from tinyseg.parameters import flatten, unflatten
 
+AT_ONCE = 2**17  # pixels in evaluation: eight images of 128 x 128; more of them take memory and save no time
+
 
 class Diverged(ArithmeticError):
     """The loss or a parameter became infinite or NaN; the message says what to try."""
@@ -195,5 +197,7 @@ def evaluate(
 
 
 def _outputs(net, params, state, images, batch):
+    """The network's outputs, `batch` images at once, or as many as have AT_ONCE pixels if that is fewer."""
+    batch = min(batch, max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
     pieces = (images[i : i + batch] for i in range(0, len(images), batch))
     return np.concatenate([net(params, state, piece)[0] for piece in pieces])
