@@ -26,6 +26,7 @@ from tinyseg.errors import InputError
 from tinyseg.inference import GB, free_memory, most_probable, probability_maps, tile_for
 from tinyseg.metrics import ConfusionMatrix, confusion_matrix
 from tinyseg.ops import UNLABELLED
+from tinyseg.preprocessing import MASK
 
 LOG = "segment.txt"
 
@@ -153,7 +154,7 @@ def truths(file: Path, pages: list[np.ndarray], how) -> list[np.ndarray | None]:
     beside = truth_of(file)
     if beside is None:
         return [None] * len(pages)
-    masks = read_pages(beside, indices=how.values != (0, 255))
+    masks = read_pages(beside, indices=how.values != MASK)
     if len(masks) != len(pages):
         raise InputError(f"{beside}: expected pages like those of {file}, {len(pages)}, got {len(masks)}")
     for mask, pixels in zip(masks, pages):

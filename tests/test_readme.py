@@ -30,6 +30,7 @@ def test_examples_print_what_the_readme_says(capsys, tmp_path, monkeypatch):
     for language, code in BLOCKS:
         if language == "python" and ("onnx" not in code or find_spec("onnxruntime")):
             exec(code, names)
+    assert names["masks"].shape == (4, 1, 64, 64)
     assert names["mask"].shape == (300, 300)
     if find_spec("onnxruntime"):
         expected, _ = net(names["params"], names["state"], names["images"])

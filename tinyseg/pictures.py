@@ -53,7 +53,7 @@ def class_colours(count: int) -> np.ndarray:
 def label_map(labels: np.ndarray, classes: int) -> np.ndarray:
     """Labels (H, W) as a picture, each class in its colour and UNLABELLED white."""
     colours = np.full((256, 3), 255, np.uint8)
-    colours[:classes] = class_colours(min(classes, UNLABELLED))
+    colours[:classes] = class_colours(classes)
     return colours[labels]  # (H, W) -> (H, W, 3)
 
 

@@ -11,6 +11,7 @@ from numbers import Integral
 
 import numpy as np
 
+MASK = (0, 255)  # what stands for the two classes in an ordinary mask
 LUMA = np.array([299.0, 587.0, 114.0])  # Rec. 601 in thousandths: whole numbers keep white exactly white
 
 
@@ -27,7 +28,7 @@ class Preprocessing:
     bits: int | None = (
         None  # 16-bit levels are divided by 2**bits - 1; None: training had none, see `for_file`
     )
-    values: tuple[int, ...] = (0, 255)  # for each class, what stands for it in a mask or label map
+    values: tuple[int, ...] = MASK  # for each class, what stands for it in a mask or label map
     names: tuple[str, ...] = ("background", "structure")  # of the classes
 
     def __post_init__(self):

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinyseg.errors import InputError, listed
 from tinyseg.ops import UNLABELLED
+from tinyseg.preprocessing import MASK
 
 # The formats of which Pillow notices every truncated file (of JPEG 2000, for one, it does not).
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -125,7 +126,7 @@ def class_numbers(pixels: np.ndarray, values: tuple[int, ...], file: Path) -> np
 
     Of two classes, a file of nothing but 0 and 255 is a mask, as in `load_folder`.
     """
-    if values == (0, 255):
+    if values == MASK:
         return binary(pixels, file).astype(np.uint8)
     found = label_values(pixels, file)
     if values == (0, 1) and set(np.unique(found).tolist()) == {0, 255}:
