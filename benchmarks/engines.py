@@ -7,13 +7,14 @@ the order of the layers, is written once, in `network`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest import mock
 
 import numpy as np
 
+from tinyseg.fast import conv
 from tinyseg.networks import DilatedFCN, modified
-from tinyseg.ops import conv
+from tinyseg.ops import DEFINITIONS, SCIPY
 from tinyseg.optim import Adam
 from tinyseg.parameters import flatten, unflatten
 from tinyseg.training import loss_and_gradient
@@ -23,26 +24,37 @@ RATE = 1e-3
 
 @dataclass(frozen=True)
 class Work:
-    """What every engine is given: a network, its float32 parameters and state, images and masks."""
+    """What every engine is given: a network, its float32 parameters and state, images and labels."""
 
     net: DilatedFCN
     params: dict
     state: dict
-    images: np.ndarray
-    masks: np.ndarray
+    images: np.ndarray  # (N, C, H, W)
+    labels: np.ndarray  # (N, H, W) uint8
+
+    @property
+    def masks(self):
+        """The labels as a peer's squared error wants them, (N, 1, H, W) of the images' dtype."""
+        return self.labels[:, None].astype(self.images.dtype)
+
+    def by(self, engine):
+        """The same work for a network that calls another engine of tinyseg's own."""
+        return replace(self, net=replace(self.net, engine=engine))
 
 
 def work(maps: int, batch: int, size: int, norm: str) -> Work:
-    """The article's modified network with this many maps, random weights, images and masks."""
+    """The article's modified network with this many maps, random weights, images and labels."""
     rng = np.random.default_rng(0)
     net = modified(maps=maps, norm=norm, widths=(4 * maps, maps))
     params, state = net.init(rng)
     params = {k: v + 0.1 * rng.normal(size=v.shape).astype(v.dtype) for k, v in params.items()}
     images = rng.random((batch, 1, size, size), np.float32)
-    return Work(net, params, state, images, (images > 0.9).astype(np.float32))
+    return Work(net, params, state, images, (images[:, 0] > 0.9).astype(np.uint8))
 
 
 class Tinyseg:
+    """With the fast twins, as the library comes."""
+
     name = "tinyseg"
 
     def __init__(self, work: Work):
@@ -55,7 +67,7 @@ class Tinyseg:
 
     def _gradient(self):
         w = self.work
-        return loss_and_gradient(w.net, self.vector, w.params, self.state, w.images, w.masks, rng=None)
+        return loss_and_gradient(w.net, self.vector, w.params, self.state, w.images, w.labels, rng=None)
 
     def gradient(self):
         return unflatten(self._gradient()[1], self.work.params)
@@ -69,12 +81,30 @@ class Tinyseg:
         w, double = self.work, np.float64
         params = {k: v.astype(double) for k, v in w.params.items()}
         self.state = {k: v.astype(double) for k, v in w.state.items()}
-        self.work = Work(w.net, params, self.state, w.images.astype(double), w.masks.astype(double))
+        self.work = Work(w.net, params, self.state, w.images.astype(double), w.labels)
         self.vector = self.vector.astype(double)
         self.memory = self.adam.init(self.vector)
 
     def numpy(self, array):
         return array
+
+
+class Definitions(Tinyseg):
+    """With the ops as they are written to be read: one matrix product for each tap of a convolution."""
+
+    name = "tinyseg, definitions"
+
+    def __init__(self, work: Work):
+        super().__init__(work.by(DEFINITIONS))
+
+
+class Scipy(Tinyseg):
+    """With the definition of a convolution, through sub-images; autograd finds its gradients."""
+
+    name = "tinyseg, scipy"
+
+    def __init__(self, work: Work):
+        super().__init__(work.by(SCIPY))
 
 
 def network(net, params, x, conv, norm, relu, concatenate):
@@ -88,7 +118,7 @@ def network(net, params, x, conv, norm, relu, concatenate):
         y = y + norm(f"{name}.norm", y)
         return relu(x + y if net.residual and x.shape[1] in (1, y.shape[1]) else y)
 
-    x = x + norm("input.norm", x)
+    x = x + norm("input", x)
     features = [x]
     for i, dilation in enumerate(net.dilations, 1):
         x = block(f"block{i}", x, dilation)
@@ -225,64 +255,6 @@ class JAX:
         return np.asarray(array)
 
 
-class Autograd:
-    """What autograd brings along: `scipy.signal.convolve` with the dilated kernel's zeros written out."""
-
-    name = "autograd"
-
-    def __init__(self, work: Work):
-        self.work, self.adam, self.vector = work, Adam(), flatten(work.params)
-        self.memory = self.adam.init(self.vector)
-
-    def output(self, params):
-        import autograd.numpy as anp
-        from autograd.scipy.signal import convolve
-
-        net = self.work.net
-
-        def conv(x, weight, bias, dilation):
-            o, c, k, _ = weight.shape
-            if k == 3:  # write the zeros out: tap, d - 1 zeros, tap, d - 1 zeros, tap
-                spread = np.zeros((3, 2 * dilation + 1), np.float32)
-                spread[[0, 1, 2], [0, dilation, 2 * dilation]] = 1
-                weight = anp.einsum("ocij,ip,jq->ocpq", weight, spread, spread)
-                x = anp.pad(x, ((0, 0), (0, 0), (dilation,) * 2, (dilation,) * 2), "constant")
-            weight = weight[:, :, ::-1, ::-1]  # a convolution turns the kernel, a correlation does not
-            y = convolve(x, weight, axes=([2, 3], [2, 3]), dot_axes=([1], [1]), mode="valid")  # (N, O, H, W)
-            return y + anp.reshape(bias, (1, -1, 1, 1))
-
-        def norm(name, x):
-            axes = (0, 2, 3) if net.norm == "batch" else (2, 3)
-            centred = x - anp.mean(x, axes, keepdims=True)
-            xhat = centred / anp.sqrt(anp.mean(centred**2, axes, keepdims=True) + net.eps)
-            gamma, beta = (anp.reshape(params[f"{name}.{key}"], (1, -1, 1, 1)) for key in ("gamma", "beta"))
-            return gamma * xhat + beta
-
-        def relu(x):
-            return anp.maximum(x, 0)
-
-        return network(net, params, self.work.images, conv, norm, relu, anp.concatenate)
-
-    def forward(self):
-        return self.output(self.work.params)
-
-    def gradient(self):
-        import autograd.numpy as anp
-        from autograd import grad
-
-        like = self.work.params
-        return grad(lambda params: anp.mean((self.output(params) - self.work.masks) ** 2))(
-            unflatten(self.vector, like)
-        )
-
-    def step(self):
-        gradient = flatten(self.gradient())
-        self.vector, self.memory = self.adam.step(self.vector, gradient, self.memory, RATE)
-
-    def numpy(self, array):
-        return array
-
-
 class Gemms:
     """A floor: the matrix products that tinyseg makes, each in its shape, into memory that is there."""
 
@@ -301,9 +273,9 @@ class Gemms:
             products.append((self.like(matrix), self.like(columns), self.like(out, "out")))
             multiply(matrix, columns, out)
 
-        def second(gradient, rows, columns):
-            products.append((self.like(rows), self.like(columns, "other").swapaxes(1, 2)))
-            add_products(gradient, rows, columns)
+        def second(gradient, x_shifted, g_shifted):
+            products.append((self.like(x_shifted), self.like(g_shifted, "other").swapaxes(1, 2)))
+            add_products(gradient, x_shifted, g_shifted)
 
         with mock.patch.multiple(conv, _multiply=first, _add_products=second):
             function()
@@ -357,4 +329,4 @@ def convolutions(net):
     return [layer for layer in layers if hasattr(layer, "in_channels")]
 
 
-PEERS = (PyTorch, PyTorchChannelsLast, JAX, Autograd)
+PEERS = (Definitions, PyTorch, PyTorchChannelsLast, JAX, Scipy)

@@ -25,7 +25,7 @@ def main(argv=None):
     keep_memory()  # of the C library, for both
     net, rng = lungnet(), np.random.default_rng(0)
     images = rng.random((1, 1, *SIZE), np.float32)
-    work = Work(net, *net.init(rng), images, np.zeros_like(images))
+    work = Work(net, *net.init(rng), images, np.zeros((1, *SIZE), np.uint8))
     calls = {"tinyseg": lambda: net(work.params, work.state, images)[0]}
     expected = calls["tinyseg"]()
     try:

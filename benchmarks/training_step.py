@@ -1,7 +1,8 @@
 """A training step in tinyseg and in its peers, side by side: time and memory.
 
-The same network (the article's, modified), weights and images in every engine that is installed; outputs
-and gradients are compared before anything is timed. Prints a table, in Markdown.
+The same network (the article's, modified), weights and images in every engine that is installed, and in
+tinyseg's own definitions; outputs and gradients are compared before anything is timed. Prints a table, in
+Markdown.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from measuring import added_memory, in_turns, machine, peak_of, same_terms
 
 CASES = [(3, 2, 64), (3, 2, 128), (3, 2, 256), (32, 1, 128), (32, 1, 256)]  # maps, images, pixels
 PARTS = ("forward", "gradient", "step")
-NEEDS = {"pytorch": "torch", "pytorch-channels-last": "torch", "jax": "jax"}
-AUTOGRAD_PIXELS = 2 * 64 * 64 * 9  # autograd's own convolution would take minutes for more
+NEEDS = {"pytorch": "torch", "pytorch-channels-last": "torch", "jax": "jax"}  # the others come with tinyseg
+AUTOGRAD_PIXELS = 2 * 64 * 64 * 9  # with 32 maps, autograd's own convolution takes up to a minute a step
 
 
 def main(argv=None):
@@ -32,7 +33,7 @@ def main(argv=None):
     same_terms(args.threads)
     import engines  # only now: the libraries read their number of threads when they are loaded
 
-    from tinyseg.files import write_whole
+    from tinyseg.io.files import write_whole
     from tinyseg.training import keep_memory
 
     keep_memory()  # every engine in this process has the same C library
@@ -43,7 +44,7 @@ def main(argv=None):
 
     here = []
     for peer in engines.PEERS:
-        if importlib.util.find_spec(NEEDS.get(peer.name, "autograd")):
+        if peer.name not in NEEDS or importlib.util.find_spec(NEEDS[peer.name]):
             here.append(peer)
         else:
             print(f"{peer.name}: skipped, {NEEDS[peer.name]} is not installed", file=sys.stderr)
@@ -64,7 +65,7 @@ def measure(engines, peers, case, args):
     """The rows of one case: every engine checked, timed and weighed."""
     work = engines.work(**case)
     if case["batch"] * case["size"] ** 2 * case["maps"] ** 2 > AUTOGRAD_PIXELS:
-        peers = [peer for peer in peers if peer is not engines.Autograd]
+        peers = [peer for peer in peers if peer is not engines.Scipy]
     built = [engine(work) for engine in (engines.Tinyseg, *peers)]
     for peer in built[1:]:
         agree(engines, built[0], peer)

@@ -7,15 +7,14 @@ the article's three changes are made one by one too, for it never said which of 
 from dataclasses import replace
 from itertools import product
 
-from drawing import choose, draw
-from flags import flags, network_fields, positive
-from judging import judge
-from run import Run, guarded
-from steps import load_data, train
-
-from tinyseg import pictures
-from tinyseg.networks import modified, original
-from tinyseg.training import predict
+from tinyseg import modified, original, predict
+from tinyseg.app.data import load_data
+from tinyseg.app.drawing import choose
+from tinyseg.app.flags import flags, network_fields, positive
+from tinyseg.app.run import Run, guarded
+from tinyseg.app.train import carry_out
+from tinyseg.io import pictures
+from tinyseg.training import most_probable
 
 
 def networks(args) -> dict:
@@ -38,7 +37,7 @@ def networks(args) -> dict:
 
 @guarded
 def main(argv=None):
-    parser = flags(__doc__, out="runs/compare")
+    parser = flags(__doc__, "modified", out="runs/compare")
     parser.add_argument("--seeds", type=positive, default=5, metavar="N", help="how many seeds (default 5)")
     parser.add_argument("--apart", action="store_true", help="also each mixture of the three changes")
     args = parser.parse_args(argv)
@@ -48,22 +47,22 @@ def main(argv=None):
         args.seed = seed  # of everything below
         data = load_data(args)
         top = top or Run(args.out)
-        shown = choose(data.held_out)
-        columns = [[pictures.grey(plane[0]) for plane in planes] for planes in (shown.images, shown.masks)]
+        shown = data.held_out.take(choose(data.held_out))
+        columns = [
+            [pictures.grey(plane) for plane in planes] for planes in (shown.images[:, 0], shown.labels)
+        ]
         for name, net in networks(args).items():
             folder = name.replace(",", "").replace(" ", "-") + f"-seed-{seed}"
-            run = Run(args.out / folder, quiet=True)
-            trained = train(run, net, data, args)
-            metrics = judge(run, trained, data, args)
-            draw(run, trained, data, metrics)
-            if trained.fitted.interrupted:
+            with Run(args.out / folder, quiet=True) as run:
+                trained, metrics = carry_out(run, net, data, args)
+            if trained.interrupted:
                 raise KeyboardInterrupt
             top.say(f"seed {seed}, {name}: Dice {metrics['dice']:.3f} in {metrics['seconds']:.0f} s")
             table[name].append(metrics)
-            p = predict(net, trained.fitted.params, trained.fitted.state, shown.images)[:, 0]
-            columns.append([pictures.grey(plane > 0.5) for plane in p])
+            p = predict(net, trained.kept.params, trained.kept.state, shown.images)
+            columns.append([pictures.grey(labels) for labels in most_probable(p)])
             if name == "original":  # what lies behind it, brightened
-                columns.append([pictures.grey(pictures.stretched(plane, p)) for plane in p])
+                columns.append([pictures.grey(pictures.full_contrast(plane[0], p)) for plane in p])
         if seed == seeds[0]:
             sheet = pictures.grid([list(row) for row in zip(*columns[:6])], width=128)
             pictures.write_image(args.out / "compare.png", sheet)
@@ -85,7 +84,7 @@ def markdown(table: dict) -> str:
         ]
         lines.append(f"| {' | '.join([name, *cells])} |")
     baseline = " ".join(f"{run['baseline_dice']:.2f}" for run in table["original"])
-    return "\n".join([*lines, f"| a threshold on the blurred image, no network | | {baseline} | |"])
+    return "\n".join([*lines, f"| brightness and a blur alone, no network | | {baseline} | |"])
 
 
 if __name__ == "__main__":

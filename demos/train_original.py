@@ -4,25 +4,16 @@ Dropout, softmax and cross-entropy. The author got black masks from it, whatever
 is tuned to make it fail or succeed; where a mask is black, the probabilities behind it are looked at.
 """
 
-from drawing import draw
-from flags import flags, network_fields
-from judging import judge
-from run import Run, guarded
-from steps import load_data, train
+from train_modified import story
 
-from tinyseg.networks import original
+from tinyseg import original
+from tinyseg.app.flags import flags
+from tinyseg.app.run import guarded
 
 
 @guarded
 def main(argv=None):
-    args = flags(__doc__, out="runs/original").parse_args(argv)
-    data = load_data(args)
-    net = original(**network_fields(args))
-    run = Run(args.out)
-    trained = train(run, net, data, args)
-    metrics = judge(run, trained, data, args)
-    draw(run, trained, data, metrics)
-    return metrics
+    return story(flags(__doc__, "original", out="runs/original").parse_args(argv), original)
 
 
 if __name__ == "__main__":

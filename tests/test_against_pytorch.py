@@ -27,7 +27,7 @@ def test_outputs_and_gradients(net, train):
     params = {name: array + 0.1 * rng.normal(size=array.shape) for name, array in params.items()}
     state = {name: array + rng.random(array.shape) for name, array in state.items()}
     x = rng.normal(size=(2, net.channels, 20, 23))
-    theirs = PyTorch(Work(net, params, state, x, masks=x))
+    theirs = PyTorch(Work(net, params, state, x, labels=np.zeros((2, 20, 23), np.uint8)))
     expected = theirs.output(train)
 
     vjp, y = make_vjp(lambda params: net(params, state, x, train=train)[0])(params)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import training_step
 
-from tinyseg.ops import conv
+from tinyseg import ops
+from tinyseg.fast import conv
 
 norms = pytest.mark.parametrize("norm", ["batch", "instance"])
 peers = pytest.mark.parametrize("peer", engines.PEERS, ids=lambda peer: peer.name)
@@ -30,7 +31,7 @@ def quick(monkeypatch):
 @norms
 @peers
 def test_the_same_step(peer, norm):
-    pytest.importorskip(training_step.NEEDS.get(peer.name, "autograd"))
+    pytest.importorskip(training_step.NEEDS.get(peer.name, "tinyseg"))
     work = engines.work(2, 2, 12, norm)
     ours, theirs = engines.Tinyseg(work), peer(work)
     training_step.agree(engines, ours, theirs)
@@ -64,19 +65,50 @@ def test_one_array_without_a_gradient_is_found():
 
 def test_rows(quick, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(training_step, "CASES", [(1, 1, 16)])
-    monkeypatch.setattr(engines, "PEERS", [engines.Autograd])
+    monkeypatch.setattr(engines, "PEERS", [engines.Definitions, engines.Scipy])
     training_step.main(
         ["--sizes", "16", "--maps", "1", "--rounds", "1", "--json", str(tmp_path / "rows.json")]
     )
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert len(rows) == 2 * 4 * 3
+    assert len(rows) == 2 * 5 * 3
     assert all(row["ms"] > 0 for row in rows)
     assert {"engine", "maps", "batch", "size", "norm", "part", "ms", "peak_mb"} == set(rows[0])
-    assert {row["engine"] for row in rows} == {"tinyseg", "autograd", "gemms", "flops"}
+    assert {row["engine"] for row in rows} == {
+        "tinyseg", "tinyseg, definitions", "tinyseg, scipy", "gemms", "flops",
+    }  # fmt: skip
     if sys.platform == "linux":
         peaks = [row["peak_mb"] for row in rows if row["part"] == "step" and row["engine"] == "tinyseg"]
         assert all(0 <= peak < 50 for peak in peaks)
-    assert capsys.readouterr().out.count("| 1 maps, 1 x 16 px, ") == 8
+    assert capsys.readouterr().out.count("| 1 maps, 1 x 16 px, ") == 2 * 5
+
+
+def test_only_small_sizes_go_through_scipy(quick, monkeypatch, capsys):
+    monkeypatch.setattr(training_step, "CASES", [(1, 1, 16)])
+    monkeypatch.setattr(training_step, "AUTOGRAD_PIXELS", 1)
+    monkeypatch.setattr(engines, "PEERS", [engines.Scipy])
+    training_step.main(["--sizes", "16", "--maps", "1", "--rounds", "1", "--norms", "batch"])
+    out = capsys.readouterr().out
+    assert "| tinyseg |" in out and "| tinyseg, scipy |" not in out
+
+
+def test_each_of_our_engines_calls_its_own_convolution(monkeypatch):
+    calls = []
+
+    def recorded(module, name):
+        function = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *args, **kwargs: calls.append(name) or function(*args, **kwargs)
+        )
+
+    recorded(conv, "_multiply")  # of the fast convolution
+    recorded(ops.conv, "_mix")  # of the one by hand
+    recorded(ops.conv, "convolve")  # autograd's
+    for engine, name in (
+        (engines.Tinyseg, "_multiply"), (engines.Definitions, "_mix"), (engines.Scipy, "convolve"),
+    ):  # fmt: skip
+        engine(engines.work(2, 1, 12, "batch")).step()
+        assert set(calls) == {name}
+        calls.clear()
 
 
 @pytest.mark.parametrize("band", [50, 2**20])

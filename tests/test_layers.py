@@ -1,13 +1,28 @@
 """Layers: what they own, what they return, and that nothing is changed behind the caller's back."""
 
+import copy
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from autograd import make_vjp
 from autograd.tracer import isbox
 
 from tinyseg import ops
+from tinyseg.fast import FAST
 from tinyseg.gradcheck import check_layer
-from tinyseg.layers import BatchNorm, Block, Conv2d, InputBlock, InstanceNorm, by_layer, prefixed
+from tinyseg.layers import (
+    BatchNorm,
+    Block,
+    Conv2d,
+    Dropout,
+    InstanceNorm,
+    Sequential,
+    by_layer,
+    prefixed,
+    using,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(1.0, 2.0, size=(3, 2, 6, 5))
@@ -28,11 +43,15 @@ def double(layer):
         InstanceNorm(2),
         Block(Conv2d(2, 2, 3, 2), BatchNorm(2), residual=True),
         Block(Conv2d(2, 4), InstanceNorm(4)),
-        InputBlock(BatchNorm(2)),
+        Block(Conv2d(2, 2, 5), None, residual=True),
+        Block(Conv2d(2, 3), Sequential(BatchNorm(3), InstanceNorm(3))),
+        Sequential(Conv2d(2, 3), InstanceNorm(3), Block(Conv2d(3, 2), BatchNorm(2))),
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_gradients_dtypes_and_purity(layer):
+@pytest.mark.parametrize("engine", [FAST, ops.DEFINITIONS], ids=["fast", "definitions"])
+def test_gradients_dtypes_and_purity(layer, engine):
+    layer = using(layer, engine)
     for train in (True, False):
         check_layer(layer, X, train=train)
     params, state = layer.init(np.random.default_rng(0))
@@ -95,15 +114,57 @@ def test_no_box_ends_up_in_the_state():
     assert not any(isbox(array) for array in seen.values())
 
 
-def test_block_is_the_papers():
-    layer = Block(Conv2d(2, 2, 3, 2), InstanceNorm(2), residual=True)
+@pytest.mark.parametrize("engine", [FAST, ops.DEFINITIONS], ids=["fast", "definitions"])
+def test_block_is_the_papers(engine):
+    layer = using(Block(Conv2d(2, 2, 3, 2), InstanceNorm(2), residual=True), engine)
     params, _ = double(layer)
     params = {name: array + 0.1 * RNG.normal(size=array.shape) for name, array in params.items()}
     h = ops.conv2d(X, params["conv.weight"], params["conv.bias"], dilation=2)
     h = h + ops.instance_norm(h, params["norm.gamma"], params["norm.beta"])
     np.testing.assert_allclose(layer(params, {}, X)[0], np.maximum(X + h, 0))
-    plain = Block(layer.conv, layer.norm)
+    plain = Block(layer.conv, layer.norm, engine=engine)
     np.testing.assert_allclose(plain(params, {}, X)[0], np.maximum(h, 0))
+    bare = Block(layer.conv, residual=True, engine=engine)
+    params = {name: array for name, array in params.items() if name.startswith("conv")}
+    y = ops.conv2d(X, params["conv.weight"], params["conv.bias"], dilation=2)
+    np.testing.assert_allclose(bare(params, {}, X)[0], np.maximum(X + y, 0))
+
+
+def test_every_twin_is_what_the_engine_says():
+    """A broken op is seen by whoever uses it, and by no one else."""
+
+    def broken(*args, **kwargs):
+        raise ArithmeticError("broken")
+
+    layer = Block(Conv2d(2, 2), BatchNorm(2))
+    for name in ("conv2d", "norm_add_relu"):
+        with pytest.raises(ArithmeticError):
+            using(layer, replace(FAST, **{name: broken}))(*double(layer), X, train=True)
+    for name in ("conv2d", "normalize"):
+        with pytest.raises(ArithmeticError):
+            using(layer, replace(ops.DEFINITIONS, **{name: broken}))(*double(layer), X, train=True)
+
+
+def test_the_engine_is_no_part_of_a_layer():
+    one, other = Block(Conv2d(2, 2), BatchNorm(2)), using(Block(Conv2d(2, 2), BatchNorm(2)), ops.DEFINITIONS)
+    assert one == other and repr(one) == repr(other) and hash(one) == hash(other)
+    assert other.conv.engine is other.norm.engine is other.engine is ops.DEFINITIONS
+    assert copy.deepcopy(other) == pickle.loads(pickle.dumps(other)) == other
+    nested = using(Sequential(one, Sequential(Conv2d(2, 1))), ops.DEFINITIONS)
+    assert nested.layers[1].layers[0].engine is ops.DEFINITIONS
+
+
+def test_fresh_arrays_are_no_views_of_each_other():
+    params, state = BatchNorm(3).init(RNG)
+    arrays = [*params.values(), *state.values()]
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
+
+
+def test_dropout_is_of_training_only():
+    layer = Dropout(0.5)
+    assert layer({}, {}, X)[0] is X and layer({}, {}, X, train=True, rng=np.random.default_rng(0))[0] is not X
+    with pytest.raises(ValueError, match="rng=numpy.random.default_rng"):
+        layer({}, {}, X, train=True)
 
 
 def test_names_within_names():

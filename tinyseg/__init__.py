@@ -1,15 +1,21 @@
 """Semantic segmentation from scratch: write the forward pass, and read how its gradient comes about."""
 
 from tinyseg import ops
-from tinyseg.checkpoint import load, save
+from tinyseg.data import Dataset
 from tinyseg.gradcheck import check_gradients, check_layer
+from tinyseg.io.models import load, save
+from tinyseg.io.preprocessing import Preprocessing
+from tinyseg.layers import using
 from tinyseg.networks import DilatedFCN, lungnet, modified, original
-from tinyseg.preprocessing import Preprocessing
-from tinyseg.training import evaluate, fit, predict
+from tinyseg.ops import DEFINITIONS
+from tinyseg.training import begin, evaluate, fit, predict
 
 __all__ = [
+    "DEFINITIONS",
+    "Dataset",
     "DilatedFCN",
     "Preprocessing",
+    "begin",
     "check_gradients",
     "check_layer",
     "evaluate",
@@ -21,4 +27,5 @@ __all__ = [
     "original",
     "predict",
     "save",
+    "using",
 ]

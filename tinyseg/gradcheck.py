@@ -183,7 +183,7 @@ def _check(function, name, array, cotangent, tolerance, entries, rng) -> Row:
     scale = np.max(np.abs([found, measured]))  # NaN where one of them is, and then nothing is near enough
     allowed = np.full(len(directions), tolerance * scale)
     for i in np.flatnonzero(~(np.abs(found - measured) <= allowed)):
-        # Measured with more care, a right gradient may differ by what remains doubtful, and no more.
+        # Measured with more care, a right gradient may differ by what remains uncertain, and no more.
         measured[i], allowed[i] = _measure(function, array, directions[i], cotangent, lengths[i])
     scale = np.max(np.abs([found, measured]), where=np.isfinite([found, measured]), initial=0.0)
     error = np.abs(found - measured)
@@ -220,12 +220,12 @@ def _quotient(function, x, direction, cotangent, h):
 
 
 def _measure(function, x, direction, cotangent, length):
-    """The difference quotient that its neighbour in a ladder of steps confirms best, and its doubt."""
+    """The difference quotient that its neighbour in a ladder of steps confirms best, and its uncertainty."""
     best = np.nan, 0.0
     for unit in {length, 1.0}:
         rungs = [_quotient(function, x, direction, cotangent, h * unit) for h in STEPS]
         for (coarse, _), (fine, rounding) in zip(rungs, rungs[1:]):
-            doubt = abs(coarse - fine) + rounding
-            if np.isfinite(doubt) and (np.isnan(best[0]) or doubt < best[1]):
-                best = fine, doubt
+            uncertainty = abs(coarse - fine) + rounding
+            if np.isfinite(uncertainty) and (np.isnan(best[0]) or uncertainty < best[1]):
+                best = fine, uncertainty
     return best

@@ -1,24 +1,33 @@
 """Layers: ops that own parameters, as frozen dataclasses of hyper-parameters.
 
-Three things are kept apart. Hyper-parameters are a layer's fields and never change. Parameters, all that
-is differentiated, and state, the running statistics, are flat dicts of arrays that the caller holds:
+Three things are kept apart. Hyper-parameters are a layer's fields and never change. Parameters are all that
+is differentiated. State is the running statistics. Both are flat dicts of arrays that the caller holds:
 
     params, state = layer.init(rng)
-    y, state = layer(params, state, x, train=True)
+    y, state = layer(params, state, x, train=True, rng=rng)
 
-A layer within a layer has its name and a dot before its keys: `block3.conv.weight`. That key is the
-array's name wherever it is spoken of.
+Anything with these two is a layer: see docs/layers.md for one of your own. A layer within a layer has its
+name and a dot before its keys: `block3.conv.weight`. That key is the array's name wherever we speak of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
-from autograd.tracer import getval
 
-from tinyseg.ops import add, conv2d, instance_norm, norm_add_relu, relu
-from tinyseg.ops.norm import BATCH, INSTANCE, fixed_norm, moments, normalize
+from tinyseg.fast import FAST  # the one line by which the library takes the twins; DEFINITIONS works as well
+from tinyseg.ops import Engine, add, relu
+from tinyseg.ops import dropout as drop
+from tinyseg.ops.norm import BATCH, INSTANCE, fixed_norm
+
+
+def engine_field() -> Any:
+    """A field for the ops to call. It is no hyper-parameter: layers that differ in it alone are equal."""
+    return field(default=FAST, compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Conv2d:
     kernel: int = 3
     dilation: int = 1
     weight_std: float | None = None  # None: He et al. 2015 (arXiv 1502.01852), sqrt(2 / fan_in)
-    method: str = "gemm"
+    engine: Engine = engine_field()
 
     def init(self, rng: np.random.Generator):
         """Fresh float32 (params, state)."""
@@ -43,10 +52,9 @@ class Conv2d:
         weight = rng.normal(0.0, std, shape).astype(np.float32)
         return {"weight": weight, "bias": np.zeros(self.out_channels, np.float32)}, {}
 
-    def __call__(self, params, state, x, *, train: bool = False):
+    def __call__(self, params, state, x, *, train: bool = False, rng=None):
         """(N, C_in, H, W) to ((N, C_out, H, W), state)."""
-        y = conv2d(x, params["weight"], params["bias"], dilation=self.dilation, method=self.method)
-        return y, state
+        return self.engine.conv2d(x, params["weight"], params["bias"], dilation=self.dilation), state
 
 
 @dataclass(frozen=True)
@@ -54,48 +62,38 @@ class BatchNorm:
     """Batch norm with running statistics, so that a prediction never depends on the rest of its batch.
 
     Parameters: `gamma` ones and `beta` zeros, (C,). State: running `mean` and biased `variance`, (C,).
-    Training normalises by the batch at hand and moves them; evaluation normalises by them:
+    Training normalises by the batch at hand and updates them; evaluation normalises by them:
 
         running = momentum * running + (1 - momentum) * batch's
     """
 
     channels: int
     eps: float = 1e-5
-    momentum: float = 0.9  # of the old value; more would lag further behind weights that move
+    momentum: float = 0.9  # of the old value; more would lag further behind weights that change
     running: bool = True  # False: the batch at hand in evaluation too, as LungNet's code has it
+    engine: Engine = engine_field()
+    axes = BATCH
 
     def init(self, rng: np.random.Generator):
         """Fresh float32 (params, state)."""
-        one, zero = np.ones(self.channels, np.float32), np.zeros(self.channels, np.float32)
-        return {"gamma": one, "beta": zero}, {"mean": zero, "variance": one} if self.running else {}
+        params = {"gamma": np.ones(self.channels, np.float32), "beta": np.zeros(self.channels, np.float32)}
+        state = {"mean": np.zeros(self.channels, np.float32), "variance": np.ones(self.channels, np.float32)}
+        return params, state if self.running else {}
 
-    def __call__(self, params, state, x, *, train: bool = False):
+    def __call__(self, params, state, x, *, train: bool = False, rng=None):
         """(N, C, H, W) to ((N, C, H, W), state); the state is a new one when training."""
         gamma, beta = params["gamma"], params["beta"]
         if self.running and not train:
             return fixed_norm(x, gamma, beta, state["mean"], state["variance"], eps=self.eps), state
-        its_moments = moments(getval(x), BATCH)
-        y = normalize(x, gamma, beta, axes=BATCH, eps=self.eps, x_moments=its_moments)
-        return y, self._moved(state, its_moments)
+        y, mean, variance = self.engine.normalize(x, gamma, beta, axes=self.axes, eps=self.eps)
+        return y, self.updated(state, mean, variance)
 
-    def add_relu(self, params, state, x, skip, *, train: bool = False):
-        """relu(skip + x + norm(x)) at once, where skip may be None; else as the call."""
-        gamma, beta = params["gamma"], params["beta"]
-        if self.running and not train:
-            x = add(x, fixed_norm(x, gamma, beta, state["mean"], state["variance"], eps=self.eps))
-            return relu(x if skip is None else add(skip, x)), state
-        its_moments = moments(getval(x), BATCH)
-        y = norm_add_relu(x, gamma, beta, skip, axes=BATCH, eps=self.eps, y_moments=its_moments)
-        return y, self._moved(state, its_moments)
-
-    def _moved(self, state, its_moments):
-        """The running statistics after a batch with these moments."""
+    def updated(self, state, mean, variance):
+        """The running statistics after a batch with these statistics, (C,)."""
         if not self.running:
             return {}
-        batch = {"mean": its_moments.mean, "variance": its_moments.variance}
-        return {
-            k: self.momentum * state[k] + (1 - self.momentum) * v.ravel() for k, v in batch.items()
-        }  # (C,)
+        batch = {"mean": mean, "variance": variance}
+        return {k: self.momentum * state[k] + (1 - self.momentum) * v for k, v in batch.items()}
 
 
 @dataclass(frozen=True)
@@ -104,65 +102,164 @@ class InstanceNorm:
 
     channels: int
     eps: float = 1e-5
+    engine: Engine = engine_field()
+    axes = INSTANCE
+    running = False
 
     def init(self, rng: np.random.Generator):
         """Fresh float32 (params, state)."""
         return {"gamma": np.ones(self.channels, np.float32), "beta": np.zeros(self.channels, np.float32)}, {}
 
-    def __call__(self, params, state, x, *, train: bool = False):
+    def __call__(self, params, state, x, *, train: bool = False, rng=None):
         """(N, C, H, W) to ((N, C, H, W), state)."""
-        return instance_norm(x, params["gamma"], params["beta"], eps=self.eps), state
+        y, _, _ = self.engine.normalize(x, params["gamma"], params["beta"], axes=self.axes, eps=self.eps)
+        return y, state
 
-    def add_relu(self, params, state, x, skip, *, train: bool = False):
-        """relu(skip + x + norm(x)) at once, where skip may be None; else as the call."""
-        return norm_add_relu(x, params["gamma"], params["beta"], skip, axes=INSTANCE, eps=self.eps), state
+    def updated(self, state, mean, variance):
+        """There are no running statistics."""
+        return state
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout, of training only; see `ops.dropout`."""
+
+    rate: float  # the share dropped
+
+    def init(self, rng: np.random.Generator):
+        """No (params, state)."""
+        return {}, {}
+
+    def __call__(self, params, state, x, *, train: bool = False, rng=None):
+        """Any shape to (the same shape, state)."""
+        return (drop(x, self.rate, rng) if train and self.rate else x), state
 
 
 @dataclass(frozen=True)
 class Block:
     """The paper's layer, relu(y + norm(y)) with y = conv(x); with `residual`, relu(x + y + norm(y)).
 
+    `conv` and `norm` are any layers; with `norm=None` it is relu(y), or relu(x + y).
+
     Source: Anthimopoulos et al. 2018. The residual connection around the layer is the article's; that it
     joins before the relu, as in He et al. 2015 (arXiv 1512.03385), is our choice.
     """
 
-    conv: Conv2d
-    norm: BatchNorm | InstanceNorm
+    conv: Any
+    norm: Any = None
     residual: bool = False
+    engine: Engine = engine_field()
+
+    @property
+    def _parts(self):
+        return {"conv": self.conv} | ({} if self.norm is None else {"norm": self.norm})
 
     def init(self, rng: np.random.Generator):
-        """Fresh float32 (params, state), keyed `conv.*` and `norm.*`."""
-        return init_all({"conv": self.conv, "norm": self.norm}, rng)
+        """Fresh (params, state), keyed `conv.*` and `norm.*`."""
+        return init_all(self._parts, rng)
 
-    def __call__(self, params, state, x, *, train: bool = False):
+    def __call__(self, params, state, x, *, train: bool = False, rng=None):
         """(N, C_in, H, W) to ((N, C_out, H, W), state)."""
-        params, state = by_layer(params), by_layer(state)
-        y, _ = self.conv(params["conv"], {}, x, train=train)
-        skip = x if self.residual else None
-        y, norm_state = self.norm.add_relu(params["norm"], state.get("norm", {}), y, skip, train=train)
-        return y, prefixed(norm_state, "norm")
+        run = Calls(self._parts, params, state, train=train, rng=rng)
+        y = run("conv", x)
+        if self._has_twin(train):
+            return self._twin(run, x if self.residual else None, y)
+        if self.norm is not None:
+            y = add(y, run("norm", y))  # y + norm(y)
+        if self.residual:
+            y = add(x, y)
+        return relu(y), run.state
+
+    # The one exception to "a layer reads like its formula": norm, add and relu have a common fast twin.
+
+    def _has_twin(self, train):
+        by_batch = type(self.norm) in (BatchNorm, InstanceNorm) and (train or not self.norm.running)
+        return by_batch and self.engine.norm_add_relu is not None
+
+    def _twin(self, run, x, y):
+        norm, params, state = self.norm, run.params["norm"], run.old_state.get("norm", {})
+        gamma, beta = params["gamma"], params["beta"]
+        y, mean, variance = self.engine.norm_add_relu(y, gamma, beta, x, axes=norm.axes, eps=norm.eps)
+        return y, run.state | prefixed(norm.updated(state, mean, variance), "norm")
 
 
-@dataclass(frozen=True)
-class InputBlock:
-    """What the paper puts before its first convolution: x + norm(x)."""
+@dataclass(frozen=True, init=False)
+class Sequential:
+    """Layers one after another, `Sequential(first, second, ...)`; their keys begin with `0.`, `1.`, ..."""
 
-    norm: BatchNorm | InstanceNorm
+    layers: tuple
+
+    def __init__(self, *layers):
+        object.__setattr__(self, "layers", layers)  # the one moment at which a frozen dataclass may change
 
     def init(self, rng: np.random.Generator):
-        """Fresh float32 (params, state), keyed `norm.*`."""
-        return init_all({"norm": self.norm}, rng)
+        """Fresh (params, state)."""
+        return init_all(self._named, rng)
 
-    def __call__(self, params, state, x, *, train: bool = False):
-        """(N, C, H, W) to ((N, C, H, W), state)."""
-        params, state = by_layer(params), by_layer(state)
-        normed, norm_state = self.norm(params["norm"], state.get("norm", {}), x, train=train)
-        return add(x, normed), prefixed(norm_state, "norm")
+    def __call__(self, params, state, x, *, train: bool = False, rng=None):
+        """What the last layer makes of what the others made of x, and the state."""
+        run = Calls(self._named, params, state, train=train, rng=rng)
+        for name in self._named:
+            x = run(name, x)
+        return x, run.state
+
+    @property
+    def _named(self):
+        return {str(i): layer for i, layer in enumerate(self.layers)}
 
 
-def init_all(layers: dict, rng: np.random.Generator):
+class Calls:
+    """Call named layers, each with its own arrays, and collect the state that they return.
+
+        run = Calls({"conv": conv, "norm": norm}, params, state, train=train, rng=rng)
+        y = run("norm", run("conv", x))
+        return y, run.state
+
+    Raises:
+        ValueError: a layer's own error with the layer's name before it, or an array that is missing.
+    """
+
+    def __init__(self, layers: Mapping, params, state, *, train: bool, rng):
+        self.layers, self.train, self.rng = layers, train, rng
+        self.params, self.old_state = by_layer(params), by_layer(state)
+        self.state: dict = {}
+
+    def __call__(self, name: str, x):
+        """The result of the layer of this name."""
+        params, state = self.params.get(name, {}), self.old_state.get(name, {})
+        try:
+            returned = self.layers[name](params, state, x, train=self.train, rng=self.rng)
+            if not (isinstance(returned, tuple) and len(returned) == 2):
+                raise ValueError(f"a layer returns (y, state), this one a {type(returned).__name__}")
+        except KeyError as missing:
+            raise ValueError(f"{name}: there is no array for {missing}") from None
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        y, new_state = returned
+        self.state |= prefixed(new_state, name)
+        return y
+
+
+def using(layer, engine: Engine):
+    """The same layer or network with another engine everywhere inside, such as `ops.DEFINITIONS`."""
+    if isinstance(layer, Sequential):
+        layer = copy(layer)  # of a subclass, too
+        object.__setattr__(layer, "layers", using(layer.layers, engine))
+        return layer
+    if is_dataclass(layer) and not isinstance(layer, Engine | type):
+        parts = {f.name: using(getattr(layer, f.name), engine) for f in fields(layer) if f.init}
+        return replace(layer, **parts)
+    if type(layer) in (tuple, list):
+        return type(layer)(using(part, engine) for part in layer)
+    if type(layer) is dict:
+        return {name: using(part, engine) for name, part in layer.items()}
+    return engine if isinstance(layer, Engine) else layer
+
+
+def init_all(layers: Mapping, rng: np.random.Generator):
     """Initialise named layers in their order: one dict of all parameters, one of all state."""
-    params, state = {}, {}
+    params: dict = {}
+    state: dict = {}
     for name, layer in layers.items():
         its_params, its_state = layer.init(rng)
         params |= prefixed(its_params, name)
@@ -170,14 +267,14 @@ def init_all(layers: dict, rng: np.random.Generator):
     return params, state
 
 
-def prefixed(arrays: dict, name: str) -> dict:
+def prefixed(arrays: Mapping, name: str) -> dict:
     """The same arrays with `name.` before every key."""
     return {f"{name}.{key}": value for key, value in arrays.items()}
 
 
 def by_layer(arrays) -> dict[str, dict]:
     """One dict for each name that keys begin with, its keys without it: `prefixed` undone."""
-    layers = {}
+    layers: dict[str, dict] = {}
     for key in arrays:
         name, _, rest = key.partition(".")
         layers.setdefault(name, {})[rest] = arrays[key]

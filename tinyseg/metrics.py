@@ -1,4 +1,11 @@
-"""Dice, IoU and accuracy, all from one count, for two classes and for many; and the best threshold."""
+"""Dice, IoU and accuracy, all from one count; and the best threshold.
+
+    Dice = 2 TP / (2 TP + FP + FN),    IoU = TP / (TP + FP + FN)
+
+for each class against all others: TP pixels are right, FP falsely found, FN missed. Counts are pooled over
+all images before any ratio is taken. So an image without the structure counts by what was falsely found in
+it, and has no Dice of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,88 +17,54 @@ from tinyseg.ops import UNLABELLED
 
 
 @dataclass(frozen=True)
-class Confusion:
-    """How many pixels were found, falsely found, missed and rightly left out.
-
-    Counts are pooled over all images before any ratio is taken, so that an image without the structure
-    counts by what was falsely found in it and has no Dice of its own.
-    """
-
-    true_positive: int
-    false_positive: int
-    false_negative: int
-    true_negative: int
-
-    @property
-    def dice(self) -> float:
-        """2 TP / (2 TP + FP + FN); 1 where nothing was there and nothing was found."""
-        both_areas = 2 * self.true_positive + self.false_positive + self.false_negative
-        return 2 * self.true_positive / both_areas if both_areas else 1.0
-
-    @property
-    def iou(self) -> float:
-        """Intersection over union, TP / (TP + FP + FN) = dice / (2 - dice)."""
-        union = self.true_positive + self.false_positive + self.false_negative
-        return self.true_positive / union if union else 1.0
-
-    @property
-    def accuracy(self) -> float:
-        """The share of pixels that are right, (TP + TN) / all."""
-        right = self.true_positive + self.true_negative
-        return right / (right + self.false_positive + self.false_negative)
-
-
-def confusion(prediction: np.ndarray, truth: np.ndarray) -> Confusion:
-    """Count two arrays of equal shape, where True (or not 0) is the structure that is sought."""
-    if prediction.shape != truth.shape:
-        raise ValueError(f"confusion: expected equal shapes, got {prediction.shape} and {truth.shape}")
-    prediction, truth = prediction.astype(bool), truth.astype(bool)
-    tp = int(np.count_nonzero(prediction & truth))
-    fp = int(np.count_nonzero(prediction)) - tp
-    fn = int(np.count_nonzero(truth)) - tp
-    return Confusion(tp, fp, fn, truth.size - tp - fp - fn)
-
-
-@dataclass(frozen=True)
 class ConfusionMatrix:
     """How many annotated pixels of each class were taken for each class, pooled over all images."""
 
     counts: np.ndarray  # (C, C) whole numbers: rows are the truth, columns the prediction
 
     @property
-    def classes(self) -> tuple[Confusion, ...]:
-        """Each class against all others."""
+    def dice_of_each(self) -> np.ndarray:
+        """The Dice of each class, (C,); NaN of a class that is neither there nor was found."""
         right, there, found = self.counts.diagonal(), self.counts.sum(axis=1), self.counts.sum(axis=0)
-        rest = self.counts.sum() - there - found + right
-        columns = (right, found - right, there - right, rest)
-        return tuple(Confusion(*map(int, row)) for row in zip(*columns))
+        return np.divide(2.0 * right, there + found, out=np.full(len(right), np.nan), where=there + found > 0)
+
+    @property
+    def iou_of_each(self) -> np.ndarray:
+        """The IoU of each class, (C,): dice / (2 - dice)."""
+        return self.dice_of_each / (2 - self.dice_of_each)
 
     @property
     def dice(self) -> float:
-        """The mean of the classes' Dice, over those that are there or were found."""
-        return self._mean("dice")
+        """Of two classes the second one's, the structure's; of more the mean of those that are not NaN.
+
+        Of two classes, nothing there and nothing found is right: 1.
+        """
+        return self._summary(self.dice_of_each)
 
     @property
     def iou(self) -> float:
-        """The mean of the classes' IoU, over those that are there or were found."""
-        return self._mean("iou")
+        """As `dice`."""
+        return self._summary(self.iou_of_each)
 
     @property
     def accuracy(self) -> float:
-        """The share of annotated pixels that are right: the diagonal's; NaN of nothing."""
+        """The share of annotated pixels that are right; NaN of nothing."""
         return float(self.counts.trace() / self.counts.sum()) if self.counts.any() else float("nan")
 
-    def each(self, name: str) -> list[float | None]:
-        """ "dice" or "iou" of every class; None of one that is neither there nor was found."""
-        seen = self.counts.any(axis=0) | self.counts.any(axis=1)
-        return [getattr(c, name) if is_seen else None for c, is_seen in zip(self.classes, seen)]
+    def _summary(self, of_each) -> float:
+        if not self.counts.any():
+            return float("nan")
+        if len(of_each) == 2:
+            return float(np.nan_to_num(of_each[1], nan=1.0))
+        return float(np.nanmean(of_each))
 
-    def _mean(self, name) -> float:
-        return float(np.mean([value for value in self.each(name) if value is not None] or np.nan))
 
+def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int = 2) -> ConfusionMatrix:
+    """Count two arrays of classes 0 to `classes` - 1, of equal shape; UNLABELLED truth is left out.
 
-def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int) -> ConfusionMatrix:
-    """Count two integer arrays of equal shape, classes 0 to `classes` - 1; UNLABELLED truth is left out."""
+    Raises:
+        ValueError: the shapes differ, or there is another number.
+    """
     if prediction.shape != truth.shape:
         raise ValueError(f"confusion_matrix: expected equal shapes, got {prediction.shape} and {truth.shape}")
     known = truth != UNLABELLED
@@ -111,14 +84,16 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]
 
     Args:
         scores: any shape, higher where the structure is thought to be.
-        truth: the same shape, True (or not 0) where it is.
+        truth: the same shape, labels: 1 where it is, 0 where not; UNLABELLED pixels are left out.
     """
     if scores.shape != truth.shape:
         raise ValueError(f"best_threshold: expected equal shapes, got {scores.shape} and {truth.shape}")
-    order = np.argsort(scores, axis=None)[::-1]
-    ordered, there = scores.ravel()[order], truth.ravel()[order].astype(bool)
+    known = truth != UNLABELLED
+    scores, there = scores[known], truth[known].astype(bool)
+    order = np.argsort(scores)[::-1]
+    ordered, there = scores[order], there[order]
     if not there.any():
-        return float(ordered[0]), 1.0  # nothing is there: find nothing
+        return (float(ordered[0]) if ordered.size else 0.5), 1.0  # nothing is there: find nothing
     below = np.append(ordered[1:], np.nextafter(ordered[-1], -np.inf))  # a threshold that finds the first k
     true_positive, found = np.cumsum(there), np.arange(1, there.size + 1)
     dice = 2 * true_positive / (found + true_positive[-1])

@@ -14,13 +14,58 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral, Real
+from typing import Any
 
 import autograd.numpy as np
 
-from tinyseg.layers import BatchNorm, Block, Conv2d, InputBlock, InstanceNorm, by_layer, init_all, prefixed
-from tinyseg.ops import UNLABELLED, concatenate, cross_entropy, dropout, mean_squared_error, softmax
+from tinyseg.layers import (
+    BatchNorm,
+    Block,
+    Calls,
+    Conv2d,
+    Dropout,
+    InstanceNorm,
+    engine_field,
+    init_all,
+)
+from tinyseg.ops import UNLABELLED, Engine, add, concatenate, cross_entropy, mean_squared_error, softmax
 
 FIBONACCI = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
+
+
+class SoftmaxHead:
+    """For networks whose output is logits (N, classes, H, W): what training needs to know besides."""
+
+    def loss(self, y, labels):
+        """Cross-entropy of the output and labels (N, H, W), integers; every pixel must be a class."""
+        return cross_entropy(y, labels)
+
+    def probabilities(self, y):
+        """The output y as probabilities in [0, 1], (N, classes, H, W)."""
+        return softmax(y)
+
+
+class LinearHead:
+    """For networks of two classes whose output (N, 1, H, W) estimates the mask itself."""
+
+    def loss(self, y, labels):
+        """The squared error of the output and labels (N, H, W), 0 or 1.
+
+        Raises:
+            ValueError: a label is neither; an unlabelled pixel has no squared error.
+        """
+        if labels.size and labels.max() > 1:
+            raise ValueError(
+                f"a linear head: expected labels 0 and 1, got {labels.max()}; use a softmax head"
+            )
+        return mean_squared_error(y, labels[:, None].astype(y.dtype))  # (N, H, W) -> (N, 1, H, W)
+
+    def probabilities(self, y):
+        """The output y clipped to [0, 1], (N, 1, H, W): that of the second class."""
+        return np.clip(y, 0, 1)
+
+
+HEADS = {"softmax": SoftmaxHead(), "linear": LinearHead()}
 
 
 @dataclass(frozen=True)
@@ -43,57 +88,34 @@ class DilatedFCN:
     dropout: float = 0.0  # share of the concatenated maps' entries dropped in training
     head: str = "softmax"  # "softmax" into cross-entropy, or "linear": one map into mean squared error
     weight_std: float | None = None  # of the initial weights; None: He
-    conv: str = "gemm"  # how `ops.conv2d` computes: "gemm" or "scipy"
-
-    def __post_init__(self):
-        for name in ("channels", "classes", "maps"):
-            self._set(name, _whole(name, getattr(self, name)))
-        for name in ("dilations", "widths"):
-            numbers = getattr(self, name)
-            if not isinstance(numbers, tuple | list) or not numbers:
-                raise ValueError(f"{name}: expected a tuple of whole numbers, got {numbers!r}")
-            self._set(name, tuple(_whole(name, number) for number in numbers))
-        choices = {"norm": ("batch", "instance"), "head": ("softmax", "linear"), "conv": ("gemm", "scipy")}
-        choices |= {"running": (True, False), "residual": (True, False)}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
-        self._set("dropout", _number("dropout (the share dropped)", self.dropout, 0, 1))
-        self._set("eps", _number("eps", self.eps, 0, 1))
-        if self.weight_std is not None:
-            self._set("weight_std", _number("weight_std", self.weight_std, 0, np.inf))
-        if self.classes != 2 and (self.head == "linear" or not 2 <= self.classes <= UNLABELLED):
-            raise ValueError(
-                f"classes: expected 2 (with a softmax head up to {UNLABELLED}), got {self.classes}"
-            )
-
-    def _set(self, name, value):
-        object.__setattr__(self, name, value)  # the one moment at which a frozen dataclass may change
+    engine: Engine = engine_field()
 
     @cached_property
-    def layers(self) -> dict[str, InputBlock | Block | Conv2d]:
+    def layers(self) -> dict[str, Any]:
         """All layers by name, in the order in which an image meets them."""
-        layers = {"input": InputBlock(self._norm(self.channels))}
+        layers: dict[str, Any] = {"input": self._norm(self.channels)}
         seen = self.channels
         for i, dilation in enumerate(self.dilations, 1):
             layers[f"block{i}"] = self._block(seen, self.maps, 3, dilation)
             seen = self.maps
+        layers["dropout"] = Dropout(self.dropout)
         seen = self.channels + len(self.dilations) * self.maps  # after the concatenation
         for i, width in enumerate(self.widths, 1):
             layers[f"head{i}"] = self._block(seen, width, 1, 1)
             seen = width
         outputs = self.classes if self.head == "softmax" else 1
-        layers["output"] = Conv2d(seen, outputs, 1, 1, self.weight_std, self.conv)
+        layers["output"] = Conv2d(seen, outputs, 1, 1, self.weight_std, engine=self.engine)
         return layers
 
     def _norm(self, channels):
         if self.norm == "instance":
-            return InstanceNorm(channels, self.eps)
-        return BatchNorm(channels, self.eps, running=self.running)
+            return InstanceNorm(channels, self.eps, engine=self.engine)
+        return BatchNorm(channels, self.eps, running=self.running, engine=self.engine)
 
     def _block(self, inward, outward, kernel, dilation):
-        conv = Conv2d(inward, outward, kernel, dilation, self.weight_std, self.conv)
-        return Block(conv, self._norm(outward), self.residual and inward in (1, outward))
+        conv = Conv2d(inward, outward, kernel, dilation, self.weight_std, engine=self.engine)
+        residual = self.residual and inward in (1, outward)
+        return Block(conv, self._norm(outward), residual, engine=self.engine)
 
     def init(self, rng):
         """Fresh float32 (params, state), each a flat dict keyed like `block3.conv.weight`."""
@@ -105,7 +127,7 @@ class DilatedFCN:
         Args:
             params, state: as `init` gives them; `params` may hold autograd's boxes.
             x: images, (N, channels, H, W), of the parameters' dtype.
-            train: use the batch's own statistics and dropout, and move the running statistics.
+            train: use the batch's own statistics and dropout, and update the running statistics.
             rng: `numpy.random.Generator` for dropout, when training.
 
         Returns:
@@ -117,78 +139,52 @@ class DilatedFCN:
         """
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise ValueError(f"input: expected images (N, {self.channels}, H, W), got {x.shape}")
-        params, state, new_state, features = by_layer(params), by_layer(state), {}, []
-        for name, layer in self.layers.items():
-            if name == "head1":  # where the maps of all blocks meet
-                x = concatenate(features)
-                x = dropout(x, self.dropout, rng) if train and self.dropout else x
-            try:
-                x, its_state = layer(params.get(name, {}), state.get(name, {}), x, train=train)
-            except KeyError as missing:
-                raise ValueError(f"{name}: there is no array for {missing}") from None
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-            new_state |= prefixed(its_state, name)
+        run = Calls(self.layers, params, state, train=train, rng=rng)
+        x = add(x, run("input", x))  # the paper's input block, x + norm(x)
+        features = [x]
+        for i in range(1, len(self.dilations) + 1):
+            x = run(f"block{i}", x)
             features.append(x)
-        return x, new_state
+        x = concatenate(features)  # (N, channels + 10 * maps, H, W)
+        x = run("dropout", x)
+        for i in range(1, len(self.widths) + 1):
+            x = run(f"head{i}", x)
+        return run("output", x), run.state
+
+    def loss(self, y, labels):
+        """What training lowers, of the output y and labels (N, H, W): see the heads above."""
+        return HEADS[self.head].loss(y, labels)
 
     def probabilities(self, y):
-        """The output y as probabilities in [0, 1]: (N, classes, H, W), or (N, 1, H, W) if linear.
+        """The output y as probabilities in [0, 1]: (N, classes, H, W), or (N, 1, H, W) of a linear head."""
+        return HEADS[self.head].probabilities(y)
 
-        The last channel is the last class either way; of two, the one that is sought. A linear output
-        estimates the mask itself and may leave [0, 1], so it is clipped.
-        """
-        return softmax(y) if self.head == "softmax" else np.clip(y, 0.0, 1.0)
+    def __post_init__(self):
+        for name in ("channels", "classes", "maps"):
+            self._set(name, _whole(name, getattr(self, name)))
+        for name in ("dilations", "widths"):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, tuple | list) or not numbers:
+                raise ValueError(f"{name}: expected a tuple of whole numbers, got {numbers!r}")
+            self._set(name, tuple(_whole(name, number) for number in numbers))
+        choices = {"norm": ("batch", "instance"), "head": tuple(HEADS)}
+        choices |= {"running": (True, False), "residual": (True, False)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("running", "residual"):
+            self._set(name, bool(getattr(self, name)))  # of NumPy's bool, too
+        self._set("dropout", _number("dropout (the share dropped)", self.dropout, 0, 1))
+        self._set("eps", _number("eps", self.eps, 0, 1))
+        if self.weight_std is not None:
+            self._set("weight_std", _number("weight_std", self.weight_std, 0, np.inf))
+        if self.classes != 2 and (self.head == "linear" or not 2 <= self.classes <= UNLABELLED):
+            raise ValueError(
+                f"classes: expected 2 (with a softmax head up to {UNLABELLED}), got {self.classes}"
+            )
 
-    def loss(self, y, masks):
-        """What training lowers, for the output y and masks (N, 1, H, W): class numbers, or 0 and 1.
-
-        Label maps with unlabelled pixels have a loss of their own, `ops.semi_supervised`.
-        """
-        if self.head == "softmax":
-            return cross_entropy(y, masks[:, 0].astype(np.int64))
-        return mean_squared_error(y, masks)
-
-    def summary(self, height: int = 64, width: int = 64) -> str:
-        """A table for one image of height x width: layer, output shape, parameters, receptive field.
-
-        The receptive field is that of the convolutions. In training, and with instance norm, the norms'
-        statistics see the whole image.
-        """
-        params = by_layer(self.init(np.random.default_rng(0))[0])
-        rows, field = [("layer", "output shape", "parameters", "receptive field")], 1
-        for name, layer in self.layers.items():
-            if name == "head1":
-                depth = self.channels + len(self.dilations) * self.maps
-                rows.append(("concatenate", f"1 x {depth} x {height} x {width}", "0", f"{field} x {field}"))
-            conv = layer if isinstance(layer, Conv2d) else getattr(layer, "conv", None)
-            field += (conv.kernel - 1) * conv.dilation if conv else 0
-            shape = f"1 x {conv.out_channels if conv else self.channels} x {height} x {width}"
-            count = sum(array.size for array in params[name].values())
-            rows.append((name, shape, f"{count:,}", f"{field} x {field}"))
-        total = sum(array.size for layer in params.values() for array in layer.values())
-        rows.append(("total", "", f"{total:,}", ""))
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
-
-    def __repr__(self):
-        init = "He init" if self.weight_std is None else f"init std {self.weight_std}"
-        lines = [f"{self.norm} norm, {init}", "input: x + norm(x)"]
-        for name, layer in self.layers.items():
-            if name == "head1":
-                drop = f", dropout {self.dropout}" if self.dropout else ""
-                lines.append(f"concatenate: input and {len(self.dilations)} blocks{drop}")
-            if name == "input":
-                continue
-            conv = layer if name == "output" else layer.conv
-            text = f"{name}: conv {conv.in_channels} -> {conv.out_channels}, {conv.kernel}x{conv.kernel}"
-            text += f", dilation {conv.dilation}" if conv.kernel > 1 else ""
-            text += "" if name == "output" else ", y + norm(y)"
-            text += ", + its input" if getattr(layer, "residual", False) else ""
-            text += "" if name == "output" else ", relu"
-            lines.append(text)
-        lines.append(self.head)
-        return "DilatedFCN(\n  " + "\n  ".join(lines) + "\n)"
+    def _set(self, name, value):
+        object.__setattr__(self, name, value)  # the one moment at which a frozen dataclass may change
 
 
 def _whole(name, value) -> int:

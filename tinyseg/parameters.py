@@ -1,7 +1,7 @@
 """All parameters as one vector, and back again, differentiably.
 
-Optimisers are short on a vector, and autograd has one thing to follow instead of sixty: on small images
-most of a step would otherwise be its bookkeeping for a dict.
+Optimisers are short on a vector, and autograd has one thing to follow instead of 52 arrays: on small images
+a good part of a step would otherwise be its bookkeeping for a dict.
 """
 
 from __future__ import annotations

@@ -1,14 +1,25 @@
-"""Training: show the network a few images, ask autograd which way is down, take a step; again."""
+"""Training: show the network a few images, ask autograd which way is down, take a step; again.
+
+`fit` is a stream: it yields a snapshot after each epoch, and whoever loops over it decides what to do.
+
+    start = begin(net, seed=0)
+    for snapshot in fit(net, train, start, epochs=25):
+        print(snapshot.epoch, snapshot.loss)
+
+Early stopping is a `break`. To keep the best is a comparison. To go on later, hand a snapshot to `fit`.
+"""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from autograd import make_vjp
 
-from tinyseg.metrics import Confusion, ConfusionMatrix, confusion, confusion_matrix
+from tinyseg.metrics import ConfusionMatrix, confusion_matrix
 from tinyseg.optim import Adam, constant
 from tinyseg.parameters import flatten, unflatten
 
@@ -20,109 +31,160 @@ class Diverged(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What was measured after one pass over the training images."""
+class Snapshot:
+    """Where a training stands after an epoch: all that it needs to go on."""
 
-    epoch: int  # passes so far
+    epoch: int  # passes over the training images so far
     step: int  # minibatches so far
-    loss: float  # mean over the epoch's minibatches
-    held_out_loss: float
-    dice: float  # held out: of masks at a threshold of 0.5, of label maps the mean over the classes
-    iou: float
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A trained network, and how it got there."""
-
+    losses: tuple[float, ...]  # of the epoch's minibatches
     params: dict
-    state: dict
-    history: tuple[Epoch, ...]
-    steps: int
-    interrupted: bool  # by Ctrl-C
-    best: int  # the last epoch that these parameters have gone through, 0 for none
+    state: dict  # running statistics
+    memory: Any  # what the optimiser remembers
+    rng: Mapping[str, Any]  # the state of the random generator of order, augmentation and dropout
+
+    @property
+    def loss(self) -> float:
+        """The mean over the epoch's minibatches."""
+        return float(np.mean(self.losses)) if self.losses else float("nan")
+
+
+def begin(net, seed: int = 0, optimizer=Adam()) -> Snapshot:  # noqa: B008  a frozen value
+    """The snapshot before the first step: fresh parameters, and the random numbers that `seed` gives."""
+    rng = np.random.default_rng(seed)
+    params, state = net.init(rng)
+    return Snapshot(0, 0, (), params, state, optimizer.init(flatten(params)), rng.bit_generator.state)
 
 
 def fit(
     net,
-    params: dict,
-    state: dict,
-    train,
-    held_out,
+    data,
+    start: Snapshot,
     *,
     epochs: int,
-    rng: np.random.Generator,
     batch: int = 2,
     optimizer=Adam(),  # noqa: B008  a frozen value
     schedule=constant(1e-3),  # noqa: B008  a pure function
-    augment=lambda images, masks, rng: (images, masks),
+    augment=lambda images, labels, rng: (images, labels),
     loss=None,
-    patience: int | None = None,
-    on_step=lambda step: None,
-    on_epoch=lambda epoch, params, state: None,
-) -> Fitted:
-    """Train on minibatches in random order.
+) -> Iterator[Snapshot]:
+    """Train on minibatches in random order, and yield a `Snapshot` after each epoch.
 
     Args:
-        net: a `networks.DilatedFCN`.
-        params, state: as `net.init` gives them; they stay as they are.
-        train, held_out: `data.Dataset`s; the second is only looked at, and with `patience` chosen by.
-        epochs: passes over the training images.
-        rng: of order, augmentation and dropout.
+        net: a network: `init(rng)`, `net(params, state, x, train=, rng=)`, `loss(y, labels)`.
+        data: a `data.Dataset`, or anything with `images` (N, channels, H, W) and `labels` (N, H, W).
+        start: as `begin` makes it, or a snapshot of an earlier training, which goes on from there.
+        epochs: passes over the images, those before `start` included.
         batch: images per step; the last of an epoch may be smaller.
         optimizer, schedule: of `optim`; the schedule maps the number of steps made so far to a rate.
-        augment: changes each minibatch's images and masks, such as `data.random_symmetry`; by default not.
-        loss: what training lowers, a function of the network's output and the masks; by default `net.loss`.
-        patience: keep the parameters of the epoch with the best held-out Dice, and stop after so many epochs
-            without a better one. None: train to the end, and keep what is there then.
-        on_step: called with the number of each step made.
-        on_epoch: called with each `Epoch` and the parameters and state at its end.
-
-    Returns:
-        `Fitted`; after Ctrl-C with what was trained until then, or the best of it.
+        augment: changes each minibatch's images and labels, such as `data.random_symmetry`; by default not.
+        loss: what training lowers, a function of the network's output and labels; by default `net.loss`.
 
     Raises:
         Diverged: the loss or a parameter became infinite or NaN.
-        ValueError: there is nothing to train on or nothing held out.
+        ValueError: there is nothing to train on.
     """
-    if not len(train) or not len(held_out):
-        raise ValueError(f"fit: expected images on both sides, got {len(train)} and {len(held_out)} held out")
-    loss = loss or net.loss
-    vector = flatten(params)
-    memory = optimizer.init(vector)
-    history, step, interrupted, best = [], 0, False, None
-    try:
-        for epoch in range(1, epochs + 1):
-            losses = []
-            order = rng.permutation(len(train))
-            for chosen in (order[i : i + batch] for i in range(0, len(order), batch)):
-                images, masks = augment(train.images[chosen], train.masks[chosen], rng)
-                value, gradient, state = loss_and_gradient(
-                    net, vector, params, state, images, masks, rng, loss
-                )
-                with np.errstate(all="ignore"):  # an overflow is reported once, below
-                    vector, memory = optimizer.step(vector, gradient, memory, schedule(step))
-                step += 1
-                losses.append(value)
-                if not (np.isfinite(value) and np.isfinite(vector).all()):
-                    what = "a parameter became infinite" if np.isfinite(value) else f"the loss became {value}"
-                    raise Diverged(
-                        f"step {step}: {what}; the rate was {schedule(step - 1):g}. "
-                        "Try a tenth of that rate, or smaller initial weights."
-                    )
-                on_step(step)
-            params = unflatten(vector, params)
-            value, counts, _ = evaluate(net, params, state, held_out, loss=loss)
-            history.append(Epoch(epoch, step, float(np.mean(losses)), value, counts.dice, counts.iou))
-            if patience and (best is None or counts.dice > history[best[0] - 1].dice):
-                best = epoch, params, state
-            on_epoch(history[-1], params, state)
-            if patience and epoch - best[0] >= patience:
-                break
-    except KeyboardInterrupt:
-        interrupted = True
-    best = best or (len(history), unflatten(vector, params), state)
-    return Fitted(best[1], best[2], tuple(history), step, interrupted, best[0])
+    if not len(data.images):
+        raise ValueError("fit: expected images to train on, got none")
+    like, state, memory, step = start.params, start.state, start.memory, start.step
+    vector, rng = flatten(start.params), generator(start.rng)
+    for epoch in range(start.epoch + 1, epochs + 1):
+        losses = []
+        for chosen in minibatches(len(data.images), batch, rng):
+            images, labels = augment(data.images[chosen], data.labels[chosen], rng)
+            value, gradient, state = loss_and_gradient(net, vector, like, state, images, labels, rng, loss)
+            rate = schedule(step)
+            with np.errstate(all="ignore"):  # an overflow is reported once, below
+                vector, memory = optimizer.step(vector, gradient, memory, rate)
+            step += 1
+            check_finite(value, vector, step, rate)
+            losses.append(value)
+        params = unflatten(vector, like)
+        yield Snapshot(epoch, step, tuple(losses), params, state, memory, rng.bit_generator.state)
+
+
+def minibatches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """The indices 0 to count - 1 in random order, `batch` at a time; the last may be fewer."""
+    order = rng.permutation(count)
+    for i in range(0, count, batch):
+        yield order[i : i + batch]
+
+
+def loss_and_gradient(net, vector, like: dict, state: dict, images, labels, rng, loss=None):
+    """(loss, gradient, state) of one minibatch: the gradient by all parameters as one vector, of its dtype.
+
+    Args:
+        net, state: the network and its running statistics, which stay as they are.
+        vector, like: the parameters as `parameters.flatten` gives them, and the dict that they are from.
+        images, labels: (N, channels, H, W) and (N, H, W).
+        rng: `numpy.random.Generator` of dropout; a network without takes None.
+        loss: a function of the network's output and the labels; by default `net.loss`.
+    """
+    new_state, loss = {}, loss or net.loss
+
+    def loss_at(vector):
+        nonlocal new_state  # the state leaves by the side door: what autograd sees is the loss alone
+        y, new_state = net(unflatten(vector, like), state, images, train=True, rng=rng)
+        return loss(y, labels)
+
+    with np.errstate(all="ignore"):  # an overflow is reported once, by the caller
+        vjp, value = make_vjp(loss_at)(vector)
+        return float(value), vjp(np.ones_like(value)), new_state
+
+
+def check_finite(value: float, vector: np.ndarray, step: int, rate: float) -> None:
+    """Stop a training that has lost its numbers, and say what to try."""
+    if not (np.isfinite(value) and np.isfinite(vector).all()):
+        what = "a parameter became infinite" if np.isfinite(value) else f"the loss became {value}"
+        raise Diverged(
+            f"step {step}: {what}; the rate was {rate:g}. "
+            "Try a tenth of that rate, or smaller initial weights."
+        )
+
+
+def generator(state: Mapping[str, Any]) -> np.random.Generator:
+    """A random generator that goes on where another one stood, by its `bit_generator.state`."""
+    rng = np.random.default_rng(0)
+    rng.bit_generator.state = state
+    return rng
+
+
+def predict(net, params: dict, state: dict, images: np.ndarray, *, batch: int = 8) -> np.ndarray:
+    """Each pixel's probabilities in evaluation: (N, channels, H, W) to (N, classes, H, W), float32.
+
+    Of two classes only the second one's, the one that is sought: (N, 1, H, W).
+    """
+    return sought(net.probabilities(outputs(net, params, state, images, batch)))
+
+
+def evaluate(
+    net, params: dict, state: dict, data, *, loss=None, batch: int = 8
+) -> tuple[float, ConfusionMatrix, np.ndarray]:
+    """(loss, counts, probabilities) on a `data.Dataset`, by `loss` or else `net.loss`.
+
+    The counts are of annotated pixels, where the most probable class counts (of two, the second above 0.5);
+    the probabilities are those of `predict`.
+    """
+    y = outputs(net, params, state, data.images, batch)
+    value, p = float((loss or net.loss)(y, data.labels)), sought(net.probabilities(y))
+    return value, confusion_matrix(most_probable(p), data.labels, max(2, p.shape[1])), p
+
+
+def sought(probabilities: np.ndarray) -> np.ndarray:
+    """Of two classes the second one's probabilities, (N, 2, H, W) -> (N, 1, H, W); of more all."""
+    return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
+
+
+def most_probable(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Each pixel's class, (..., classes, H, W) to (..., H, W) uint8; of a single map, by the threshold."""
+    p = np.moveaxis(p, -3, 0)  # (..., classes, H, W) -> (classes, ..., H, W)
+    return (p[0] > threshold if len(p) == 1 else p.argmax(axis=0)).astype(np.uint8)
+
+
+def outputs(net, params, state, images, batch: int = 8):
+    """The network's outputs, `batch` images at once, or as many as have AT_ONCE pixels if that is fewer."""
+    batch = min(batch, max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
+    pieces = (images[i : i + batch] for i in range(0, len(images), batch))
+    return np.concatenate([net(params, state, piece)[0] for piece in pieces])
 
 
 def keep_memory():
@@ -139,65 +201,3 @@ def keep_memory():
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     mallopt(trim_threshold, 2**30)
     mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)  # an older glibc's largest
-
-
-def loss_and_gradient(net, vector, like: dict, state: dict, images, masks, rng, loss=None):
-    """(loss, gradient, state) of one minibatch: the gradient by all parameters as one vector, of its dtype.
-
-    Args:
-        net, state: the network and its running statistics, which stay as they are.
-        vector, like: the parameters as `parameters.flatten` gives them, and the dict that they are from.
-        images, masks: (N, channels, H, W) and (N, 1, H, W).
-        rng: `numpy.random.Generator` of dropout; a network without takes None.
-        loss: a function of the network's output and the masks; by default `net.loss`.
-    """
-    new_state, loss = {}, loss or net.loss
-
-    def loss_at(vector):
-        nonlocal new_state  # the state leaves by the side door: what autograd sees is the loss alone
-        y, new_state = net(unflatten(vector, like), state, images, train=True, rng=rng)
-        return loss(y, masks)
-
-    with np.errstate(all="ignore"):  # an overflow is reported once, by the caller
-        vjp, value = make_vjp(loss_at)(vector)
-        return float(value), vjp(np.ones_like(value)), new_state
-
-
-def predict(net, params: dict, state: dict, images: np.ndarray, *, batch: int = 8) -> np.ndarray:
-    """Each pixel's probabilities in evaluation: (N, channels, H, W) to (N, classes, H, W), float32.
-
-    Of two classes only the last one's, the one that is sought: (N, 1, H, W).
-    """
-    probabilities = net.probabilities(_outputs(net, params, state, images, batch))
-    return probabilities[:, -1:] if net.classes == 2 else probabilities
-
-
-def evaluate(
-    net, params: dict, state: dict, data, *, loss=None, batch: int = 8
-) -> tuple[float, Confusion | ConfusionMatrix, np.ndarray]:
-    """(loss, counts, probabilities) on a `data.Dataset`, by `loss` or else `net.loss`.
-
-    Of masks: the confusion at a threshold of 0.5, and (N, 1, H, W). Of label maps: the confusion matrix over
-    annotated pixels, where the most probable class counts, and (N, classes, H, W).
-
-    Raises:
-        ValueError: masks, and a network of more than two classes; one count cannot tell them apart. Or label
-            maps, and a network that estimates a mask.
-    """
-    if data.label_maps and net.head != "softmax":
-        raise ValueError(f"evaluate: expected a softmax head for label maps, got {net.head}")
-    if net.classes > 2 and not data.label_maps:
-        raise ValueError(f"evaluate: expected a network of 2 classes, got {net.classes}")
-    y = _outputs(net, params, state, data.images, batch)
-    value, probabilities = float((loss or net.loss)(y, data.masks)), net.probabilities(y)
-    if data.label_maps:
-        return value, confusion_matrix(y.argmax(axis=1)[:, None], data.masks, net.classes), probabilities
-    probabilities = probabilities[:, -1:]
-    return value, confusion(probabilities > 0.5, data.masks), probabilities
-
-
-def _outputs(net, params, state, images, batch):
-    """The network's outputs, `batch` images at once, or as many as have AT_ONCE pixels if that is fewer."""
-    batch = min(batch, max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
-    pieces = (images[i : i + batch] for i in range(0, len(images), batch))
-    return np.concatenate([net(params, state, piece)[0] for piece in pieces])

@@ -71,29 +71,30 @@ def test_the_result_is_a_new_array(k):
 def batch(n, height, width):
     image = np.arange(height * width, dtype=np.float32).reshape(1, 1, height, width)
     images = np.repeat(image, n, axis=0)
-    return images, (images % 3 == 0).astype(np.float32)
+    return images, (images[:, 0] % 3 == 0).astype(np.uint8)
 
 
-def test_each_mask_moves_with_its_image():
-    images, masks = batch(50, 4, 4)
-    new_images, new_masks = random_symmetry(images, masks, np.random.default_rng(1))
-    assert new_images.dtype == new_masks.dtype == np.float32
-    assert new_images.shape == new_masks.shape == images.shape
-    assert np.array_equal(new_masks, new_images % 3 == 0)
-    assert np.array_equal(images, batch(50, 4, 4)[0]) and np.array_equal(masks, batch(50, 4, 4)[1])
+def test_each_label_map_moves_with_its_image():
+    images, labels = batch(50, 4, 4)
+    new_images, new_labels = random_symmetry(images, labels, np.random.default_rng(1))
+    assert new_images.dtype == np.float32 and new_labels.dtype == np.uint8
+    assert new_images.shape == images.shape and new_labels.shape == labels.shape
+    assert np.array_equal(new_labels, new_images[:, 0] % 3 == 0)
+    assert np.array_equal(images, batch(50, 4, 4)[0]) and np.array_equal(labels, batch(50, 4, 4)[1])
 
 
-def test_label_maps_without_a_channel_axis_move_too():
-    images, masks = batch(20, 4, 4)
-    new_images, labels = random_symmetry(images, masks[:, 0].astype(int), np.random.default_rng(1))
-    assert np.array_equal(labels, new_images[:, 0] % 3 == 0)
+@pytest.mark.parametrize("dtype", [int, bool, np.float32])
+def test_labels_keep_their_dtype(dtype):
+    images, labels = batch(20, 4, 4)
+    new_images, new_labels = random_symmetry(images, labels.astype(dtype), np.random.default_rng(1))
+    assert new_labels.dtype == dtype and np.array_equal(new_labels, new_images[:, 0] % 3 == 0)
 
 
 @pytest.mark.parametrize("shape, possible", [((4, 4), range(8)), ((4, 6), (0, 2, 4, 6))])
 def test_every_possible_symmetry_is_equally_likely(shape, possible):
     n = 1600
-    images, masks = batch(n, *shape)
-    moved, _ = random_symmetry(images, masks, np.random.default_rng(2))
+    images, labels = batch(n, *shape)
+    moved, _ = random_symmetry(images, labels, np.random.default_rng(2))
     drawn = [which(image[0], images[0, 0]) for image in moved]
     assert all(len(found) == 1 for found in drawn)
     counts = {k: drawn.count([k]) for k in range(8)}
@@ -103,6 +104,6 @@ def test_every_possible_symmetry_is_equally_likely(shape, possible):
 
 
 def test_the_same_seed_draws_the_same():
-    images, masks = batch(30, 4, 4)
-    first, again, other = (random_symmetry(images, masks, np.random.default_rng(s))[0] for s in (3, 3, 4))
+    images, labels = batch(30, 4, 4)
+    first, again, other = (random_symmetry(images, labels, np.random.default_rng(s))[0] for s in (3, 3, 4))
     assert np.array_equal(first, again) and not np.array_equal(first, other)

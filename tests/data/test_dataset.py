@@ -3,25 +3,31 @@ import pytest
 
 from tinyseg.data.dataset import Dataset
 from tinyseg.errors import InputError
+from tinyseg.io.preprocessing import Preprocessing, preprocessing_of
+from tinyseg.ops import UNLABELLED
 
 
 def dataset(subjects):
-    """A dataset whose image i is filled with i, its mask with i % 2: what belongs together can be checked."""
+    """A dataset whose image i is filled with i, its labels with i % 2: one can see what belongs together."""
     n = len(subjects)
     images = np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None, None], (n, 1, 2, 2)).copy()
-    return Dataset(images, images % 2, tuple(f"image{i}" for i in range(n)), tuple(subjects))
+    return Dataset(
+        images, images[:, 0].astype(np.uint8) % 2, tuple(f"image{i}" for i in range(n)), tuple(subjects)
+    )
 
 
 def numbers(data):
     """Which images these are, after a check that nothing that belongs together came apart."""
     found = [int(name.removeprefix("image")) for name in data.names]
     assert len(data) == len(found) == len(data.subjects)
-    assert data.images.shape == data.masks.shape == (len(found), 1, 2, 2)
+    assert data.images.shape == (len(found), 1, 2, 2) and data.labels.shape == (len(found), 2, 2)
     assert data.images[:, 0, 0, 0].tolist() == found
-    assert data.masks[:, 0, 0, 0].tolist() == [i % 2 for i in found]
+    assert data.labels[:, 0, 0].tolist() == [i % 2 for i in found]
     return found
 
 
+IMAGES = np.arange(12, dtype=np.float32).reshape(3, 1, 2, 2) / 12
+LABELS = np.array([1, 0, 1], bool)[:, None, None] & np.eye(2, dtype=bool)  # (3, 2, 2)
 TEN_BY_SIX = dataset([str(i % 10) for i in range(60)])
 UNEVEN = dataset("a" + 2 * "b" + 3 * "c" + 5 * "d" + 8 * "e" + 13 * "f")
 
@@ -30,6 +36,16 @@ def test_take_keeps_together_what_belongs_together():
     taken = TEN_BY_SIX.take([7, 3, 12])
     assert numbers(taken) == [7, 3, 12] and taken.subjects == ("7", "3", "2")
     assert numbers(TEN_BY_SIX.take(np.array([5]))) == [5]
+
+
+def test_take_keeps_all_else_as_it_is():
+    data = Dataset(IMAGES, LABELS, preprocessing=Preprocessing(2), kinds=("a", "b", "c"))
+    taken = data.take([2, 0])
+    assert taken.names == taken.subjects == ("2", "0") and taken.kinds == ("c", "a")
+    assert taken.preprocessing == data.preprocessing
+    few = Dataset(IMAGES, 3 * LABELS.astype(int)).take([1])
+    assert few.labels.max() == 0 and few.classes == 4  # a class that is not among these is still a class
+    assert len(data.take([])) == 0
 
 
 @pytest.mark.parametrize("data", [TEN_BY_SIX, UNEVEN])
@@ -79,3 +95,120 @@ def test_two_subjects_are_enough_and_one_is_not():
 def test_a_share_that_would_leave_one_side_empty_is_refused(share):
     with pytest.raises(InputError, match=f"between 0 and 1 to hold out, got {share}"):
         TEN_BY_SIX.split(share, np.random.default_rng(0))
+
+
+# Two arrays and nothing else
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.int8, np.uint16])
+def test_two_arrays_suffice(dtype):
+    labels = LABELS.astype(dtype)
+    data = Dataset(IMAGES, labels)
+    assert data.labels.dtype == np.uint8 and labels.dtype == dtype
+    np.testing.assert_array_equal(data.labels, labels)
+    assert data.images is IMAGES
+    assert data.names == data.subjects == ("0", "1", "2") and len(data) == 3
+    assert data.class_names == ("background", "structure") and data.classes == 2
+    assert data.preprocessing is None and data.kinds == ()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_images_become_float32(dtype):
+    images = IMAGES.astype(dtype)
+    data = Dataset(images, LABELS)
+    assert data.images.dtype == np.float32 and images.dtype == dtype
+    np.testing.assert_array_equal(data.images, images.astype(np.float32))
+
+
+def test_lists_and_iterators_become_arrays_and_tuples():
+    data = Dataset(IMAGES.tolist(), LABELS.tolist(), list("abc"), list("xxy"), ["nothing", "nerve"])
+    assert data.images.dtype == np.float32 and data.labels.dtype == np.uint8
+    assert data.names == ("a", "b", "c") and data.subjects == ("x", "x", "y")
+    assert data.class_names == ("nothing", "nerve")
+
+
+def test_names_are_the_subjects_unless_these_are_told():
+    assert Dataset(IMAGES, LABELS, ("a", "b", "c")).subjects == ("a", "b", "c")
+    data = Dataset(IMAGES, LABELS, subjects=("x", "x", "y"))
+    assert data.names == ("0", "1", "2") and data.subjects == ("x", "x", "y")
+
+
+def test_of_arrays_alone_each_image_is_a_subject():
+    training, held_out = Dataset(IMAGES, LABELS).split(0.3, np.random.default_rng(0))
+    assert sorted(training.names + held_out.names) == ["0", "1", "2"] and len(held_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("most", "names"),
+    [
+        (0, ("background", "structure")),  # nothing was found, which does not make it a single class
+        (1, ("background", "structure")),
+        (2, ("class 0", "class 1", "class 2")),
+        (254, tuple(f"class {k}" for k in range(255))),
+    ],
+)
+def test_there_are_as_many_classes_as_the_labels_have_numbers(most, names):
+    labels = most * LABELS.astype(int)
+    labels[1] = UNLABELLED  # is none
+    data = Dataset(IMAGES, labels)
+    assert data.class_names == names and data.classes == len(names)
+    assert data.take([0]).class_names == names
+    assert (data.labels[1] == UNLABELLED).all()
+
+
+def test_labels_of_which_nobody_annotated_any():
+    data = Dataset(IMAGES, np.full((3, 2, 2), UNLABELLED))
+    assert data.class_names == ("background", "structure") and (data.labels == UNLABELLED).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (IMAGES, LABELS[:, None], r"labels (N, H, W) for images (3, 1, 2, 2), got bool (3, 1, 2, 2)"),
+        (IMAGES, LABELS[:, None], "masks (N, 1, H, W) become labels by masks[:, 0] > 0.5"),
+        (IMAGES, LABELS.astype("f"), "expected whole labels (N, H, W) for images (3, 1, 2, 2), got float32"),
+        (IMAGES, LABELS[:2], "expected whole labels (N, H, W) for images (3, 1, 2, 2), got bool (2, 2, 2)"),
+        (IMAGES, LABELS[:, :1], "got bool (3, 1, 2)"),
+        (IMAGES, LABELS.astype(int) - 1, "expected labels 0 to 255, got -1 to 0"),
+        (IMAGES, LABELS.astype(int) * 256, "expected labels 0 to 255, got 0 to 256"),
+        (np.uint8(255 * IMAGES), LABELS, "images (N, channels, H, W) of floats, got uint8 (3, 1, 2, 2)"),
+        (np.uint8(255 * IMAGES), LABELS, "images / 255 makes floats of 8-bit pixels"),
+        (IMAGES > 0.5, LABELS, "images (N, channels, H, W) of floats, got bool (3, 1, 2, 2)"),
+        (IMAGES[:, 0], LABELS, "of floats, got float32 (3, 2, 2)"),
+        (IMAGES[:, 0], LABELS, "images[:, None] adds an axis for one channel"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_with_a_way_out(images, labels, words):
+    with pytest.raises(ValueError) as error:
+        Dataset(images, labels)
+    assert str(error.value).startswith("Dataset: expected ") and words in str(error.value)
+
+
+def test_the_ways_out_are_ways_out():
+    pixels, masks = np.uint8(255 * IMAGES), LABELS[:, None].astype("f")
+    assert np.array_equal(Dataset(pixels / 255, masks[:, 0] > 0.5).labels, LABELS)
+    assert Dataset(IMAGES[:, 0][:, None], LABELS).images.shape == IMAGES.shape
+
+
+@pytest.mark.parametrize(
+    ("fields", "got"),
+    [
+        ({"names": ("a", "b")}, "2 names and 2 subjects"),
+        ({"subjects": ("a", "b", "c", "d")}, "3 names and 4 subjects"),
+        ({"names": ("a", "b", "c"), "subjects": ("a",)}, "3 names and 1 subjects"),
+    ],
+)
+def test_wrong_counts_of_names_or_subjects_are_refused(fields, got):
+    with pytest.raises(ValueError, match=f"a name and a subject for each of 3 images, got {got}"):
+        Dataset(IMAGES, LABELS, **fields)
+
+
+def test_preprocessing_of_images_that_came_from_no_file():
+    wide = np.zeros((2, 3, 6, 9), np.float32)
+    labels = np.zeros((2, 6, 9), int)
+    two = preprocessing_of(Dataset(wide, labels, class_names=("nothing", "nerve")))
+    assert two == Preprocessing(6, 3, None, (0, 255), ("nothing", "nerve"))
+    names = ("class 0", "class 1", "class 2")
+    assert preprocessing_of(Dataset(wide, labels + 2)) == Preprocessing(6, 3, None, (0, 1, 2), names)
+    given = Preprocessing(64, 3, 12)
+    assert preprocessing_of(Dataset(wide, labels, preprocessing=given)) is given

@@ -22,8 +22,9 @@ def standard_errors_from_zero(differences):
 
 def test_shapes_types_and_names():
     data = phantom(3, size=33)
-    assert data.images.shape == data.masks.shape == (3, 1, 33, 33)
-    assert data.images.dtype == data.masks.dtype == np.float32
+    assert data.images.shape == (3, 1, 33, 33) and data.labels.shape == (3, 33, 33)
+    assert data.images.dtype == np.float32 and data.labels.dtype == np.uint8
+    assert data.class_names == ("background", "structure") and data.preprocessing is None
     assert data.names == data.subjects == ("phantom_0000", "phantom_0001", "phantom_0002")
 
 
@@ -32,13 +33,13 @@ def test_images_hold_8_bit_grey_levels_and_masks_hold_0_and_1():
     levels = np.rint(IMAGES.images * 255).astype(np.uint8)
     np.testing.assert_array_equal(levels.astype(np.float32) / 255, IMAGES.images)
     assert len(np.unique(levels)) > 200
-    assert set(np.unique(IMAGES.masks)) == {0, 1}
+    assert set(np.unique(IMAGES.labels)) == {0, 1}
 
 
 def test_an_image_depends_on_its_seed_and_number_alone():
     few, again, other = phantom(4, seed=7), phantom(9, seed=7), phantom(4, seed=8)
     assert few.images.tobytes() == again.images[:4].tobytes()
-    assert few.masks.tobytes() == again.masks[:4].tobytes()
+    assert few.labels.tobytes() == again.labels[:4].tobytes()
     assert few.names == again.names[:4]
     everything = np.concatenate([again.images, other.images])
     assert len({image.tobytes() for image in everything}) == len(everything)
@@ -56,11 +57,11 @@ def test_the_global_random_state_is_neither_read_nor_moved():
 @pytest.mark.parametrize("size", [16, 33, 64, 100, 128])
 def test_at_any_size_a_mask_is_its_nerves_ellipse(size):
     data = phantom(20, size)
-    for plan, mask in zip(LAYOUTS, data.masks, strict=False):
+    for plan, mask in zip(LAYOUTS, data.labels, strict=False):
         expected = np.pi * plan.nerve.long * plan.nerve.short / FIELD**2 if plan.nerve else 0
         assert mask.mean() == pytest.approx(expected, rel=0.03 + 3 / size)  # an edge has whole pixels
         if plan.nerve:
-            centre = (places(size) * mask[0]).sum() / mask.sum()
+            centre = (places(size) * mask).sum() / mask.sum()
             assert abs(centre - plan.nerve.centre) < 32 / size
 
 
@@ -74,7 +75,7 @@ def test_the_anatomy_is_the_same_at_any_size():
 
 def test_a_fifth_of_the_images_has_no_nerve():
     assert 0.74 < len(WITH_NERVE) / len(LAYOUTS) < 0.86
-    assert [mask.any() for mask in IMAGES.masks] == [plan.nerve is not None for plan in LAYOUTS[:100]]
+    assert [mask.any() for mask in IMAGES.labels] == [plan.nerve is not None for plan in LAYOUTS[:100]]
 
 
 def test_the_nerve_lies_beside_the_artery_and_look_alikes_lie_far():
@@ -143,10 +144,10 @@ def test_the_artery_is_the_dark_and_smooth_disc():
 def dice_of_the_best_threshold(scores, held_out_scores):
     """Dice on the held-out images of the threshold that is best on the others, of all there are."""
     order = np.argsort(scores, axis=None)[::-1]
-    hits, called = np.cumsum(IMAGES.masks.ravel()[order], dtype=float), 1 + np.arange(order.size)
-    dice = 2 * hits / (called + IMAGES.masks.sum())
-    found = held_out_scores >= scores.ravel()[order[dice.argmax()]]
-    return dice.max(), 2 * HELD_OUT.masks[found].sum() / (found.sum() + HELD_OUT.masks.sum())
+    hits, called = np.cumsum(IMAGES.labels.ravel()[order], dtype=float), 1 + np.arange(order.size)
+    dice = 2 * hits / (called + IMAGES.labels.sum())
+    found = held_out_scores.ravel() >= scores.ravel()[order[dice.argmax()]]
+    return dice.max(), 2 * HELD_OUT.labels.ravel()[found].sum() / (found.sum() + HELD_OUT.labels.sum())
 
 
 def dice_of_the_best_blur_and_threshold(images, held_out_images):
@@ -162,13 +163,13 @@ def test_no_threshold_finds_the_nerve():
 
 
 def test_the_search_for_a_threshold_would_find_a_nerve_that_shines():
-    shining = [data.images + data.masks for data in (IMAGES, HELD_OUT)]
+    shining = [data.images + data.labels[:, None] for data in (IMAGES, HELD_OUT)]
     assert dice_of_the_best_blur_and_threshold(*shining) > 0.8
 
 
 def test_the_place_where_nerves_usually_lie_does_not_find_the_nerve():
-    usual = gaussian_filter(IMAGES.masks.mean(0, keepdims=True), (0, 0, 2, 2))
-    scores = [np.broadcast_to(usual, data.masks.shape) for data in (IMAGES, HELD_OUT)]
+    usual = gaussian_filter(IMAGES.labels.mean(0), 2)
+    scores = [np.broadcast_to(usual, data.labels.shape) for data in (IMAGES, HELD_OUT)]
     assert dice_of_the_best_threshold(*scores)[1] < 0.3
 
 

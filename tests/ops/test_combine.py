@@ -18,6 +18,11 @@ def test_add():
     check_op(add, X, ONE)
 
 
+def test_add_takes_equal_shapes_of_any_kind():
+    np.testing.assert_array_equal(add(X[0], Y[0]), X[0] + Y[0])
+    check_op(add, X[0, 0, 0], Y[0, 0, 0])
+
+
 @pytest.mark.parametrize("other", [Y[:1], Y[:, :2], Y[..., :1], Y[0]], ids=lambda a: str(a.shape))
 def test_add_refuses_what_numpy_would_broadcast(other):
     with pytest.raises(ValueError, match="single channel, got"):

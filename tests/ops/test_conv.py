@@ -6,7 +6,9 @@ from autograd import make_vjp
 from harness import check_op
 from scipy import ndimage
 
-from tinyseg.ops import conv, conv2d
+from tinyseg import fast
+from tinyseg.gradcheck import check_gradients
+from tinyseg.ops import conv2d, conv2d_scipy
 from tinyseg.ops.conv import _input, _output, _weight
 
 # N, C_in, C_out, H, W, kernel, dilation: dense to beyond the image, odd sizes, ones everywhere once.
@@ -27,7 +29,8 @@ CASES = [
     (1, 7, 8, 5, 6, (3, 3), 2),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
-methods = pytest.mark.parametrize("method", ["gemm", "scipy"])
+WAYS = {"by hand": conv2d, "through SciPy": conv2d_scipy, "fast": fast.conv2d}
+ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 
 def arrays(case, dtype=np.float64):
@@ -53,10 +56,10 @@ def definition(x, weight, dilation):
 
 
 @cases
-@methods
-def test_equals_its_definition(case, method):
+@ways
+def test_equals_its_definition(case, way):
     x, weight, bias, _ = arrays(case)
-    y = conv2d(x, weight, bias, dilation=case[-1], method=method)
+    y = way(x, weight, bias, dilation=case[-1])
     np.testing.assert_allclose(
         y, definition(x, weight, case[-1]) + bias[:, None, None], rtol=1e-11, atol=1e-11
     )
@@ -81,135 +84,84 @@ def test_dilated_is_dense_with_a_zero_stuffed_kernel(dilation):
     )
 
 
-@methods
+@ways
 @pytest.mark.parametrize("dilation", [9, 10, 40])
-def test_dilation_of_the_image_side_leaves_the_centre_tap_alone(dilation, method):
+def test_dilation_of_the_image_side_leaves_the_centre_tap_alone(dilation, way):
     x, weight, _, _ = arrays((2, 3, 2, 9, 9, (3, 3), dilation))
     expected = np.einsum("oc,nchw->nohw", weight[:, :, 1, 1], x)
-    np.testing.assert_allclose(conv2d(x, weight, dilation=dilation, method=method), expected, atol=1e-11)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3])
-@pytest.mark.parametrize(
-    "case",
-    [(2, 3, 2, 11, 7, (3, 3), 2), (1, 8, 6, 9, 5, (3, 3), 4), (1, 2, 1, 7, 4, (5, 5), 1),
-     (2, 3, 4, 7, 5, (1, 1), 1), (1, 2, 2, 8, 5, (3, 1), 3)],
-    ids=str,
-)  # fmt: skip
-def test_bands_of_any_height_give_the_same(case, rows, monkeypatch):
-    """Images as small as here fit into one band; bands of so many rows, the last one lower, must meet."""
-    x, weight, bias, y = arrays(case)
-    how = {"dilation": case[-1], "method": "gemm"}
-
-    def results():
-        both = conv._gemm_input_and_weight(x, weight, y, case[-1])
-        return (
-            conv2d(x, weight, bias, **how),
-            _input(y, weight, **how),
-            _weight(x, y, kernel=case[5], **how),
-            *both,
-        )
-
-    expected = results()
-    monkeypatch.setattr(conv, "BAND", rows * x.shape[3])
-    heights = [images.shape[2] // x.shape[3] for _, images in conv._bands(x, 10**9, down=(-1, 0, 1))]
-    assert sum(heights) == x.shape[2] and set(heights[:-1]) == {rows}
-    monkeypatch.setattr(conv, "SMALL", 0)
-    for got, want in zip(results(), expected):
-        np.testing.assert_allclose(got, want, atol=1e-12)
-
-
-def test_small_products_make_lower_bands():
-    x = np.zeros((1, 2, 64, 128))
-    for weights, rows in ((81, 64), (372, 21), (10_000, 64)):
-        _, images = next(conv._bands(x, weights))
-        assert images.shape == (1, 2, rows * 128)
+    np.testing.assert_allclose(way(x, weight, dilation=dilation), expected, atol=1e-11)
 
 
 @cases
-@methods
-def test_both_gradients_at_once(case, method):
-    """A training step takes another way to the same two gradients."""
-    x, weight, _, y = arrays(case)
-    how = {"dilation": case[-1], "method": method}
-    dx, dweight = conv.METHODS[method].input_and_weight(x, weight, y, case[-1])
-    np.testing.assert_allclose(dx, _input(y, weight, **how), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(dweight, _weight(x, y, kernel=case[5], **how), rtol=1e-12, atol=1e-12)
-
-
-@methods
-def test_a_negative_dilation_is_a_turned_kernel(method):
-    x, weight, _, _ = arrays((2, 3, 2, 9, 11, (3, 5), 2))
-    output = conv.METHODS[method].output
-    np.testing.assert_allclose(
-        output(x, weight, None, -2), output(x, weight[:, :, ::-1, ::-1], None, 2), atol=1e-12
-    )
+def test_three_sides_of_one_trilinear_form(case):
+    """<g, output(x, w)> = <x, input(g, w)> = <w, weight(x, g)>: the adjoint identity, thrice."""
+    x, weight, _, g = arrays(case)
+    t = np.sum(g * _output(x, weight, case[-1]))
+    np.testing.assert_allclose(np.sum(x * _input(g, weight, case[-1])), t, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(np.sum(weight * _weight(x, g, case[5], case[-1])), t, rtol=1e-10, atol=1e-10)
 
 
 @cases
-@methods
-def test_three_sides_of_one_trilinear_form(case, method):
-    """<y, output(x, w)> = <x, input(y, w)> = <w, weight(x, y)>: the adjoint identity, thrice."""
-    x, weight, _, y = arrays(case)
-    how = {"dilation": case[-1], "method": method}
-    t = np.sum(y * _output(x, weight, None, **how))
-    np.testing.assert_allclose(np.sum(x * _input(y, weight, **how)), t, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(
-        np.sum(weight * _weight(x, y, kernel=case[5], **how)), t, rtol=1e-10, atol=1e-10
-    )
-
-
-@cases
-def test_derivatives(case):
+@pytest.mark.parametrize("way", [conv2d, fast.conv2d], ids=["by hand", "fast"])
+def test_derivatives(case, way):
     x, weight, bias, _ = arrays(case)
-    check_op(lambda x, weight, bias: conv2d(x, weight, bias, dilation=case[-1]), x, weight, bias)
+    check_op(lambda x, weight, bias: way(x, weight, bias, dilation=case[-1]), x, weight, bias)
+    check_op(lambda x, weight: way(x, weight, dilation=case[-1]), x, weight)
 
 
-@pytest.mark.parametrize("case", CASES[1:4] + CASES[9:10], ids=str)
-def test_derivatives_through_scipy(case):
-    x, weight, bias, _ = arrays(case)
-    check_op(lambda *a: conv2d(*a, dilation=case[-1], method="scipy"), x, weight, bias)
+@cases
+def test_nobody_wrote_the_gradients_that_autograd_finds_through_scipy(case):
+    """Lazy autodiff of the definition against the gradients by hand, one array at a time and all at once."""
+    x, weight, bias, g = arrays(case)
+    found, by_hand = (
+        make_vjp(lambda *a, way=way: way(*a, dilation=case[-1]), (0, 1, 2))(x, weight, bias)[0](g)
+        for way in (conv2d_scipy, conv2d)
+    )
+    for one, other in zip(found, by_hand):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+    check_gradients(lambda x, weight: conv2d_scipy(x, weight, dilation=case[-1]), {"x": x, "weight": weight})
 
 
 @pytest.mark.parametrize("case", CASES[1:8], ids=str)
 def test_derivatives_of_each_side(case):
-    x, weight, _, y = arrays(case)
-    how = {"dilation": case[-1], "method": "gemm"}
-    check_op(lambda y, weight: _input(y, weight, **how), y, weight)
-    check_op(lambda x, y: _weight(x, y, kernel=case[5], **how), x, y)
+    x, weight, _, g = arrays(case)
+    check_op(lambda g, weight: _input(g, weight, case[-1]), g, weight)
+    check_op(lambda x, g: _weight(x, g, case[5], case[-1]), x, g)
 
 
-@methods
+@ways
 @pytest.mark.parametrize("dilation", [1, 3, 20])
-def test_float32_is_as_close_as_float32_can_be(dilation, method):
+def test_float32_is_as_close_as_float32_can_be(dilation, way):
     case = (2, 3, 3, 16, 16, (3, 3), dilation)
-    y = conv2d(*arrays(case, np.float32)[:3], dilation=dilation, method=method)
-    assert y.dtype == np.float32
+    x, weight, bias, g = arrays(case, np.float32)
+    vjp, y = make_vjp(lambda *a: way(*a, dilation=dilation), (0, 1, 2))(x, weight, bias)
+    assert {a.dtype for a in (y, *vjp(g))} == {np.dtype(np.float32)}
     np.testing.assert_allclose(y, conv2d(*arrays(case)[:3], dilation=dilation), atol=2e-5)
 
 
-def test_views_and_read_only_arrays_do():
+@ways
+def test_views_and_read_only_arrays_do(way):
     x, weight, bias, _ = arrays((2, 3, 2, 8, 6, (3, 3), 2))
     turned = np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
     turned.flags.writeable = weight.flags.writeable = False
-    np.testing.assert_allclose(conv2d(turned, weight, bias, dilation=2), conv2d(x, weight, bias, dilation=2))
+    np.testing.assert_allclose(way(turned, weight, bias, dilation=2), conv2d(x, weight, bias, dilation=2))
 
 
-@methods
+@ways
 @pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint64])
-def test_numpys_whole_numbers_are_dilations_too(kind, method):
+def test_numpys_whole_numbers_are_dilations_too(kind, way):
     x, weight, bias, _ = arrays((1, 2, 2, 70, 5, (3, 3), 2))
     for dilation in (2, 65):
-        how = {"method": method}
-        vjp, y = make_vjp(lambda x: conv2d(x, weight, bias, dilation=kind(dilation), **how))(x)  # noqa: B023
-        expected, z = make_vjp(lambda x: conv2d(x, weight, bias, dilation=dilation, **how))(x)  # noqa: B023
+        vjp, y = make_vjp(lambda x: way(x, weight, bias, dilation=kind(dilation)))(x)  # noqa: B023
+        expected, z = make_vjp(lambda x: way(x, weight, bias, dilation=dilation))(x)  # noqa: B023
         np.testing.assert_array_equal(y, z)
         np.testing.assert_array_equal(vjp(y), expected(y))
 
 
-def test_result_holds_no_larger_array_alive():
+@pytest.mark.parametrize("way", [conv2d, fast.conv2d], ids=["by hand", "fast"])
+def test_result_holds_no_larger_array_alive(way):
     x, weight, _, _ = arrays((1, 2, 3, 8, 8, (3, 3), 1))
-    y = conv2d(x, weight)
+    y = way(x, weight)
     assert y.base is None or y.base.nbytes == y.nbytes
 
 
@@ -230,9 +182,10 @@ X, W, B = np.zeros((2, 3, 5, 5)), np.zeros((4, 3, 3, 3)), np.zeros(4)
         ((X.astype(int), W.astype(int)), {}, "float32 or float64"),
         ((X, W), {"dilation": 0}, "dilation of 1 .* got 0"),
         ((X, W), {"dilation": 1.5}, "got 1.5"),
-        ((X, W), {"method": "magic"}, "expected method 'gemm' or 'scipy', got 'magic'"),
+        ((X, W), {"dilation": True}, "got True"),
     ],
 )
-def test_one_clear_error(args, how, words):
+@ways
+def test_one_clear_error(args, how, words, way):
     with pytest.raises(ValueError, match=words):
-        conv2d(*args, **how)
+        way(*args, **how)

@@ -5,10 +5,31 @@ import pytest
 from autograd import grad
 from harness import check_op
 
-from tinyseg.ops import batch_norm, instance_norm
+from tinyseg import fast
+from tinyseg.fast.norm import moments as fast_moments
+from tinyseg.ops import batch_norm, instance_norm, normalize
 from tinyseg.ops.norm import BATCH, INSTANCE, fixed_norm, moments
 
-norms = pytest.mark.parametrize(("norm", "axes"), [(batch_norm, BATCH), (instance_norm, INSTANCE)])
+
+def fast_batch_norm(x, gamma, beta, *, eps=1e-5):
+    return fast.normalize(x, gamma, beta, axes=BATCH, eps=eps)[0]
+
+
+def fast_instance_norm(x, gamma, beta, *, eps=1e-5):
+    return fast.normalize(x, gamma, beta, axes=INSTANCE, eps=eps)[0]
+
+
+norms = pytest.mark.parametrize(
+    ("norm", "axes"),
+    [
+        (batch_norm, BATCH),
+        (instance_norm, INSTANCE),
+        (fast_batch_norm, BATCH),
+        (fast_instance_norm, INSTANCE),
+    ],
+    ids=["batch", "instance", "fast batch", "fast instance"],
+)
+measures = pytest.mark.parametrize("measure", [moments, fast_moments], ids=["by hand", "fast"])
 shapes = pytest.mark.parametrize(
     "shape", [(2, 3, 5, 4), (1, 3, 4, 4), (3, 1, 5, 3), (2, 2, 1, 7), (4, 2, 6, 1)], ids=str
 )
@@ -61,6 +82,21 @@ def test_statistics_and_eps_do_not_promote():
         fixed_norm(x, gamma, beta, mean.astype(np.float64), variance)
 
 
+@pytest.mark.parametrize("norm", [normalize, fast.normalize], ids=["by hand", "fast"])
+def test_a_norm_returns_its_statistics(norm):
+    x, gamma, beta = arrays((2, 3, 4, 5))
+    for axes in (BATCH, INSTANCE):
+        _, mean, variance = norm(x, gamma, beta, axes=axes)
+        np.testing.assert_allclose(mean, x.mean(axis=axes), rtol=1e-12)
+        np.testing.assert_allclose(variance, x.var(axis=axes), rtol=1e-12)
+
+
+@norms
+def test_errors_name_the_norm(norm, axes):
+    with pytest.raises(ValueError, match="batch_norm" if axes == BATCH else "instance_norm"):
+        norm(np.zeros((1, 3, 4, 4)), np.ones(2), np.ones(3))
+
+
 def test_one_image_a_batch_makes_them_the_same():
     x, gamma, beta = arrays((1, 3, 6, 5))
     np.testing.assert_array_equal(batch_norm(x, gamma, beta), instance_norm(x, gamma, beta))
@@ -78,20 +114,22 @@ def test_sum_of_the_output_never_changes(norm, axes):
     np.testing.assert_allclose(grad(lambda x: norm(x, gamma, beta).sum())(x), 0, atol=1e-12)
 
 
-def test_two_passes_survive_a_large_mean():
+@measures
+def test_two_passes_survive_a_large_mean(measure):
     """One pass (mean of squares less squared mean) would lose all digits here: 1e8 against 1."""
     noise = np.random.default_rng(0).normal(size=(1, 1, 64, 64))
-    variance = moments((noise + 1e4).astype(np.float32), INSTANCE).variance
+    variance = measure((noise + 1e4).astype(np.float32), INSTANCE)[1]
     np.testing.assert_allclose(variance.item(), noise.var(), rtol=1e-3)
 
 
+@measures
 @pytest.mark.parametrize("broadcast", [False, True])
 @pytest.mark.parametrize(("value", "size"), [(1000.1, 256), (1e4 / 3, 1024)])
-def test_the_mean_of_many_equal_numbers_is_that_number(value, size, broadcast):
+def test_the_mean_of_many_equal_numbers_is_that_number(value, size, broadcast, measure):
     """One float32 sum over a million pixels would be off by 0.7; a variance that should be 0, by 0.5."""
     x = np.broadcast_to(np.float32(value), (1, 1, size, size))
     x = x if broadcast else x.copy()
-    mean, variance, _ = moments(x, INSTANCE)
+    mean, variance = measure(x, INSTANCE)[:2]
     np.testing.assert_allclose(mean.item(), np.float32(value), rtol=1e-5)
     assert variance <= (1e-5 * value) ** 2
 

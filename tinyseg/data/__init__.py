@@ -1,9 +1,8 @@
-"""Where images come from: drawn (`phantom`, `lung_ct`), or read from a folder; and the 8 symmetries."""
+"""Images with labels: two synthetic kinds (`phantom`, `lung_ct`), and the 8 symmetries of the square."""
 
 from tinyseg.data.augment import random_symmetry, symmetry
 from tinyseg.data.dataset import Dataset
-from tinyseg.data.folder import load_folder
 from tinyseg.data.lung import annotate, lung_ct
 from tinyseg.data.phantom import phantom
 
-__all__ = ["Dataset", "annotate", "load_folder", "lung_ct", "phantom", "random_symmetry", "symmetry"]
+__all__ = ["Dataset", "annotate", "lung_ct", "phantom", "random_symmetry", "symmetry"]

@@ -23,11 +23,11 @@ def symmetry(x: np.ndarray, k: int) -> np.ndarray:
 
 
 def random_symmetry(
-    images: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+    images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Move each image of a batch, and its mask with it, by a symmetry drawn by `rng`.
+    """Move each image of a batch, and its labels with it, by a symmetry drawn by `rng`.
 
-    Takes (N, C, H, W) and, for the masks, (N, ..., H, W). Returns new arrays of the same shapes and dtypes.
+    Takes images (N, C, H, W) and labels (N, H, W). Returns new arrays of the same shapes and dtypes.
     All eight symmetries are equally likely if the images are square; otherwise only the four that keep
     their shape are drawn: no quarter turn or two, flipped or not.
     """
@@ -35,5 +35,5 @@ def random_symmetry(
     drawn = rng.choice(8 if square else (0, 2, 4, 6), size=len(images))
     return (
         np.stack([symmetry(image, k) for image, k in zip(images, drawn, strict=True)]),
-        np.stack([symmetry(mask, k) for mask, k in zip(masks, drawn, strict=True)]),
+        np.stack([symmetry(label_map, k) for label_map, k in zip(labels, drawn, strict=True)]),
     )

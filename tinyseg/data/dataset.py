@@ -1,44 +1,88 @@
-"""Images with their masks, and the one safe way to hold some of them out: by subject."""
+"""Images with their labels, and the one safe way to hold some of them out: by subject."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from tinyseg.errors import InputError
-from tinyseg.preprocessing import Preprocessing
+from tinyseg.ops import UNLABELLED
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """N images of one size, the mask of each, and whom each was taken from."""
+    """N images of one size, what each of their pixels is, and whom each was taken from.
 
-    images: np.ndarray  # (N, channels, H, W) float32 in [0, 1]
-    masks: np.ndarray  # (N, 1, H, W): masks, float32, 0 or 1; or label maps, uint8, classes and UNLABELLED
-    names: tuple[str, ...]  # what reports and pictures call each image
-    subjects: tuple[str, ...]  # images of one subject never part
-    preprocessing: Preprocessing = Preprocessing()  # how the images were made ready
-    kinds: tuple[str, ...] = ()  # what each file held, in words; none of what was drawn
+    A mask is a label map of two classes: 0 is the background, 1 the structure that is sought.
+
+    Raises:
+        ValueError: the arrays do not fit; the message says what was expected.
+    """
+
+    images: np.ndarray  # (N, channels, H, W) float32, of files in [0, 1]
+    labels: np.ndarray  # (N, H, W) uint8: the class of each pixel, or UNLABELLED (255)
+    names: tuple[str, ...] = ()  # what reports and pictures call each image; by default its number
+    subjects: tuple[str, ...] = ()  # images of one subject never part; by default each is another's
+    class_names: tuple[str, ...] = ()  # by default as many as the labels have numbers
+    preprocessing: Any = None  # how files became these images (io/preprocessing.py); None: there were none
+    kinds: tuple[str, ...] = ()  # what each file held, in words
+
+    def __post_init__(self):
+        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        if images.ndim != 4 or images.dtype.kind != "f":
+            raise ValueError(
+                f"Dataset: expected images (N, channels, H, W) of floats, got {images.dtype} {images.shape}; "
+                "images / 255 makes floats of 8-bit pixels, images[:, None] adds an axis for one channel"
+            )
+        if labels.shape != (len(images), *images.shape[2:]) or labels.dtype.kind not in "bui":
+            raise ValueError(
+                f"Dataset: expected whole labels (N, H, W) for images {images.shape}, "
+                f"got {labels.dtype} {labels.shape}; masks (N, 1, H, W) become labels by masks[:, 0] > 0.5"
+            )
+        if labels.size and not 0 <= labels.min() <= labels.max() <= 255:
+            raise ValueError(f"Dataset: expected labels 0 to 255, got {labels.min()} to {labels.max()}")
+        class_names = tuple(self.class_names) or _class_names(labels)
+        known = labels[labels != UNLABELLED]
+        if known.size and known.max() >= len(class_names):
+            raise ValueError(
+                f"Dataset: expected labels below {len(class_names)}, one for each class name, got {known.max()}"
+            )
+        names = tuple(self.names) or tuple(map(str, range(len(images))))
+        subjects = tuple(self.subjects) or names
+        if not len(images) == len(names) == len(subjects):
+            raise ValueError(
+                f"Dataset: expected a name and a subject for each of {len(images)} images, "
+                f"got {len(names)} names and {len(subjects)} subjects"
+            )
+        values = {
+            "images": images.astype(np.float32, copy=False),
+            "labels": labels.astype(np.uint8, copy=False),
+            "names": names,
+            "subjects": subjects,
+            "class_names": class_names,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the one moment at which a frozen dataclass may change
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
-    def label_maps(self) -> bool:
-        """Whether `masks` are label maps, of which every pixel may be one of many classes, or unannotated."""
-        return self.masks.dtype == np.uint8
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
 
     def take(self, indices) -> Dataset:
-        """The images at `indices` (integers, in that order) as a dataset of their own."""
-        return Dataset(
-            self.images[indices],
-            self.masks[indices],
-            tuple(self.names[i] for i in indices),
-            tuple(self.subjects[i] for i in indices),
-            self.preprocessing,
-            tuple(self.kinds[i] for i in indices) if self.kinds else (),
-        )
+        """The images at `indices` (integers, in that order, or one bool for each) as a dataset."""
+        indices = np.asarray(indices)
+        indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(int)
+        of_each = {"images": self.images[indices], "labels": self.labels[indices]}
+        for name in ("names", "subjects", "kinds"):
+            values = getattr(self, name)
+            of_each[name] = tuple(values[i] for i in indices) if values else ()
+        return replace(self, **of_each)
 
     def split(self, held_out: float, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
         """(training, held out): whole subjects drawn by `rng` until a share `held_out` of the images is out.
@@ -65,3 +109,9 @@ class Dataset:
         kept = [i for i, s in enumerate(self.subjects) if s not in out]
         taken = [i for i, s in enumerate(self.subjects) if s in out]
         return self.take(kept), self.take(taken)
+
+
+def _class_names(labels) -> tuple[str, ...]:
+    known = labels[labels != UNLABELLED]
+    classes = int(known.max()) + 1 if known.size else 0
+    return ("background", "structure") if classes <= 2 else tuple(f"class {k}" for k in range(classes))

@@ -20,7 +20,6 @@ from scipy.spatial import cKDTree
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.phantom import FIELD, check_numbers, ramp, ridge, texture
 from tinyseg.ops import UNLABELLED
-from tinyseg.preprocessing import Preprocessing
 
 # Lengths are in pixels of an image of 64, and places are complex numbers, as in phantom.py.
 CLASSES = ("outside", "healthy", "ground glass", "reticulation", "honeycombing", "consolidation")
@@ -43,7 +42,9 @@ def oval(points: np.ndarray, centre: complex, half: complex) -> np.ndarray:
 def wavy(points: np.ndarray, centre: complex, rng: np.random.Generator) -> np.ndarray:
     """A factor near 1 for the distance from the centre, that makes an ellipse's outline an organ's."""
     angle = np.angle(points - centre)
-    return 1 + sum(rng.normal(0, 0.022) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
+    return 1 + np.sum(
+        [rng.normal(0, 0.022) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4)], axis=0
+    )
 
 
 def chest(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -141,8 +142,8 @@ def lung_ct(count: int, size: int = 96, seed: int = 0) -> Dataset:
     Slice i depends on `seed`, i and `size` alone, so lung_ct(5) is how lung_ct(10) begins.
 
     Returns:
-        Dataset: images (count, 1, size, size) float32 in [0, 1], multiples of 1/255; masks alike but uint8,
-        the place of each pixel's class in CLASSES.
+        Dataset: images (count, 1, size, size) float32 in [0, 1], multiples of 1/255; labels
+        (count, size, size) uint8, the place of each pixel's class in CLASSES.
 
     Raises:
         InputError: `count` below 1, `size` below 32 (a mesh finer than a pixel) or `seed` below 0.
@@ -150,16 +151,15 @@ def lung_ct(count: int, size: int = 96, seed: int = 0) -> Dataset:
     check_numbers("lung_ct", count=(count, 1), size=(size, 32), seed=(seed, 0))
     axis = (np.arange(size) + 0.5) * (FIELD / size)
     points = axis + 1j * axis[:, None]
-    images, masks = np.zeros((count, 1, size, size), np.float32), np.zeros((count, 1, size, size), np.uint8)
+    images, labels = np.zeros((count, 1, size, size), np.float32), np.zeros((count, size, size), np.uint8)
     for i in range(count):
         rng = np.random.default_rng([seed, i])
         level, lungs = chest(points, rng)
         tissue = sum(patches(points, lung, rng) for lung in lungs)
         level = np.choose(tissue, [level, *parenchyma(points, rng)])
-        images[i, 0], masks[i, 0] = ct(level, rng) / 255, tissue
+        images[i, 0], labels[i] = ct(level, rng) / 255, tissue
     names = tuple(f"lung_{i:04d}" for i in range(count))
-    how = Preprocessing(size, values=tuple(range(len(CLASSES))), names=CLASSES)
-    return Dataset(images, masks, names, names, how)
+    return Dataset(images, labels, names, names, CLASSES)
 
 
 def annotate(data: Dataset, seed: int = 0) -> Dataset:
@@ -173,13 +173,13 @@ def annotate(data: Dataset, seed: int = 0) -> Dataset:
     axis = (np.arange(size) + 0.5) * (FIELD / size)
     points = axis + 1j * axis[:, None]
     left = points.real < FIELD / 2
-    masks = np.full_like(data.masks, UNLABELLED)
-    for i, (truth,) in enumerate(data.masks):
+    labels = np.full_like(data.labels, UNLABELLED)
+    for i, truth in enumerate(data.labels):
         rng = np.random.default_rng([seed, i])
         lung = truth != OUTSIDE
         close = ~lung & (distance_transform_edt(~lung) * (FIELD / size) < CLOSE)
         for place, discs in zip((lung & left, lung & ~left, close, ~lung), (DISCS[0], *DISCS)):
             for centre in rng.choice(np.flatnonzero(place), discs if place.any() else 0):
                 disc = abs(points - points.flat[centre]) < rng.uniform(*BRUSH)
-                masks[i, 0][disc & (truth == truth.flat[centre])] = truth.flat[centre]
-    return replace(data, masks=masks)
+                labels[i][disc & (truth == truth.flat[centre])] = truth.flat[centre]
+    return replace(data, labels=labels)

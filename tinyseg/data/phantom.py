@@ -22,7 +22,6 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from tinyseg.data.dataset import Dataset
 from tinyseg.errors import InputError
-from tinyseg.preprocessing import Preprocessing
 
 # Lengths are in pixels of an image of 64. Any other size shows the same anatomy, coarser or finer.
 # Places are complex numbers, across + 1j * depth: a distance is an absolute value, a turn is a product.
@@ -203,7 +202,8 @@ def phantom(count: int, size: int = 64, seed: int = 0) -> Dataset:
 
     Returns:
         Dataset: images (count, 1, size, size) float32 in [0, 1], multiples of 1/255 like those of an 8-bit
-        file; masks alike, 1 in the nerve's ellipse (5% of the pixels), all 0 in the fifth without a nerve.
+        file; labels (count, size, size) uint8, 1 in the nerve's ellipse (5% of the pixels), all 0 in the
+        fifth of the images without a nerve.
 
     Raises:
         InputError: `count` below 1, `size` below 16 (fascicles finer than a pixel) or `seed` below 0.
@@ -211,12 +211,13 @@ def phantom(count: int, size: int = 64, seed: int = 0) -> Dataset:
     check_numbers("phantom", count=(count, 1), size=(size, 16), seed=(seed, 0))
     axis = (np.arange(size) + 0.5) * (FIELD / size)
     points = axis + 1j * axis[:, None]
-    images, masks = np.zeros((2, count, 1, size, size), np.float32)
+    images = np.zeros((count, 1, size, size), np.float32)
+    labels = np.zeros((count, size, size), np.uint8)
     for i in range(count):
         rng = np.random.default_rng([seed, i])
         plan = layout(rng)
         images[i, 0] = b_mode(echo_strength(plan, points, rng), rng) / 255
         if plan.nerve:
-            masks[i, 0] = plan.nerve.radius_at(points) <= 1
+            labels[i] = plan.nerve.radius_at(points) <= 1
     names = tuple(f"phantom_{i:04d}" for i in range(count))
-    return Dataset(images, masks, names, names, Preprocessing(size))
+    return Dataset(images, labels, names, names, ("background", "structure"))

@@ -1,9 +1,9 @@
-"""Pure functions of arrays, NCHW, each with its derivative beside it: the maths of the library."""
+"""The definitions: pure functions of arrays, NCHW. Where a derivative is by hand, it stands right below."""
 
 from tinyseg.ops.activation import dropout, log_softmax, relu, softmax
 from tinyseg.ops.combine import add, concatenate
-from tinyseg.ops.conv import conv2d
-from tinyseg.ops.fused import norm_add_relu
+from tinyseg.ops.conv import conv2d, conv2d_scipy
+from tinyseg.ops.engine import DEFINITIONS, SCIPY, Engine
 from tinyseg.ops.loss import (
     UNLABELLED,
     cross_entropy,
@@ -12,23 +12,28 @@ from tinyseg.ops.loss import (
     median_frequency,
     semi_supervised,
 )
-from tinyseg.ops.norm import batch_norm, instance_norm
+from tinyseg.ops.norm import batch_norm, fixed_norm, instance_norm, normalize
 
 __all__ = [
+    "DEFINITIONS",
+    "SCIPY",
     "UNLABELLED",
     "add",
     "batch_norm",
     "concatenate",
     "conv2d",
+    "conv2d_scipy",
     "cross_entropy",
     "dropout",
     "entropy",
+    "fixed_norm",
     "instance_norm",
     "log_softmax",
     "mean_squared_error",
     "median_frequency",
-    "norm_add_relu",
+    "normalize",
     "relu",
     "semi_supervised",
     "softmax",
+    "Engine",
 ]

@@ -1,4 +1,8 @@
-"""How wrong a prediction is, as one number to differentiate."""
+"""How wrong a prediction is, as one number to differentiate.
+
+The squared error and the entropy are lazy autodiff; cross-entropy and the semi-supervised loss have their
+derivatives below them.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +53,14 @@ def cross_entropy(logits, labels, *, class_weights=None):
     Raises:
         ValueError: shapes do not fit, a label is no class, or no pixel has a weight.
     """
-    share = _shares("cross_entropy", logits, labels, class_weights)
-    if not share.any():
+    target = _targets("cross_entropy", logits, labels, class_weights)
+    if not target.any():
         raise ValueError(f"cross_entropy: expected class weights with some pixels, got {class_weights}")
-    return _cross_entropy(logits, share)
+    return _cross_entropy(logits, target)
 
 
-def _shares(name, logits, labels, class_weights, allowed=()):
-    """Each pixel's share in the mean, at its class's place: (N, C, H, W); all 0 if no pixel has a weight."""
+def _targets(name, logits, labels, class_weights, allowed=()):
+    """One-hot labels (N, C, H, W), each pixel times its weight in the mean; all 0 if no pixel has one."""
     classes = logits.shape[1]
     if labels.shape != (logits.shape[0], *logits.shape[2:]) or labels.dtype.kind not in "iu":
         raise ValueError(
@@ -70,24 +74,24 @@ def _shares(name, logits, labels, class_weights, allowed=()):
     if weights.shape != (classes,) or not numpy.all((weights >= 0) & (weights < np.inf)):
         raise ValueError(f"{name}: expected {classes} class weights >= 0, all finite, got {weights}")
     one_hot = labels[:, None] == numpy.arange(classes)[:, None, None]  # (N, H, W) -> (N, C, H, W)
-    share = one_hot * weights[:, None, None]
-    return (share / (share.sum() or 1)).astype(logits.dtype)
+    target = one_hot * weights[:, None, None]
+    return (target / (target.sum() or 1)).astype(logits.dtype)
 
 
 @primitive
-def _cross_entropy(logits, share):
-    """-sum of share * log_softmax(logits); what has no share may be infinitely unlikely."""
-    chosen = share > 0
-    return -numpy.sum(share[chosen] * log_softmax(logits)[chosen])
+def _cross_entropy(logits, target):
+    """-sum of target * log_softmax(logits); a class without a target may be infinitely unlikely."""
+    chosen = target > 0
+    return -numpy.sum(target[chosen] * log_softmax(logits)[chosen])
 
 
 # d log p_k = dx_k - sum_j p_j dx_j, so the loss changes by sum_j dx_j (p_j sum_k share_k - share_j).
-def _cross_entropy_gradient(logits, share):
-    return softmax(logits) * share.sum(axis=1, keepdims=True) - share
+def _cross_entropy_gradient(logits, target):
+    return softmax(logits) * target.sum(axis=1, keepdims=True) - target
 
 
-defvjp(_cross_entropy, lambda ans, logits, share: lambda g: g * _cross_entropy_gradient(logits, share))
-defjvp(_cross_entropy, lambda dx, ans, logits, share: np.sum(dx * _cross_entropy_gradient(logits, share)))
+defvjp(_cross_entropy, lambda ans, logits, target: lambda g: g * _cross_entropy_gradient(logits, target))
+defjvp(_cross_entropy, lambda dx, ans, logits, target: np.sum(dx * _cross_entropy_gradient(logits, target)))
 
 
 def entropy(logits):
@@ -139,14 +143,16 @@ def semi_supervised(logits, labels, *, class_weights=None, entropy_weight: float
     Raises:
         ValueError: shapes do not fit, a label is neither a class nor UNLABELLED, or a weight is negative.
 
-    Source: LungNet's loss (Anthimopoulos et al. 2018), whose code has (1 - 0.1) before the cross-entropy.
+    Source: LungNet's loss (Anthimopoulos et al. 2018), but for three things. Its code has (1 - 0.1) before
+    the cross-entropy, it gives the unannotated class an output of its own, which is in its entropy too, and
+    it clips p to [1e-7, 1 - 1e-7].
     """
     if not 0 <= entropy_weight < np.inf:
         raise ValueError(f"semi_supervised: expected an entropy weight of at least 0, got {entropy_weight}")
-    share = _shares("semi_supervised", logits, labels, class_weights, allowed=(UNLABELLED,))
+    target = _targets("semi_supervised", logits, labels, class_weights, allowed=(UNLABELLED,))
     blank = labels[:, None] == UNLABELLED  # (N, H, W) -> (N, 1, H, W)
-    doubt = (blank * (entropy_weight / max(blank.sum(), 1))).astype(logits.dtype)
-    return _semi_supervised(logits, share, doubt)
+    blank = (blank * (entropy_weight / max(blank.sum(), 1))).astype(logits.dtype)  # each pixel's weight
+    return _semi_supervised(logits, target, blank)
 
 
 def median_frequency(labels, classes: int):
@@ -178,25 +184,25 @@ def median_frequency(labels, classes: int):
 
 
 @primitive
-def _semi_supervised(logits, share, doubt):
-    """-sum of (share + doubt * p) * log p with p = softmax(logits), doubt (N, 1, H, W)."""
+def _semi_supervised(logits, target, blank):
+    """-sum of (target + blank * p) * log p with p = softmax(logits), blank (N, 1, H, W)."""
     log_p = log_softmax(logits)
-    weight = share + doubt * numpy.exp(log_p)
+    weight = target + blank * numpy.exp(log_p)
     counted = weight > 0  # what does not count may be infinitely unlikely
     return -numpy.sum(weight[counted] * log_p[counted])
 
 
 # The entropy H = -sum_k p_k log p_k changes by -sum_k dp_k log p_k, since sum_k dp_k = 0;
 # with dp_k = p_k (dx_k - sum_j p_j dx_j) that is -sum_j dx_j p_j (log p_j + H).
-def _semi_supervised_gradient(logits, share, doubt):
+def _semi_supervised_gradient(logits, target, blank):
     log_p = log_softmax(logits)
     p = np.exp(log_p)
     log_p = _finite(log_p)
-    surprise = log_p - np.sum(p * log_p, axis=1, keepdims=True)  # log p_j + H
-    return _cross_entropy_gradient(logits, share) - doubt * p * surprise
+    negative_h = np.sum(p * log_p, axis=1, keepdims=True)  # -H, (N, C, H, W) -> (N, 1, H, W)
+    return _cross_entropy_gradient(logits, target) - blank * p * (log_p - negative_h)
 
 
 defvjp(
-    _semi_supervised, lambda ans, x, share, doubt: lambda g: g * _semi_supervised_gradient(x, share, doubt)
+    _semi_supervised, lambda ans, x, target, blank: lambda g: g * _semi_supervised_gradient(x, target, blank)
 )
 defjvp(_semi_supervised, lambda dx, ans, *args: np.sum(dx * _semi_supervised_gradient(*args)))

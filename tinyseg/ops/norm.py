@@ -2,29 +2,16 @@
 
     y = gamma * xhat + beta,     xhat = r (x - mean(x)),     r = 1 / sqrt(variance(x) + eps)
 
-Batch norm takes mean and variance over (N, H, W), one pair a channel (Ioffe & Szegedy 2015); instance
-norm over (H, W), one pair for each channel of each image (Ulyanov et al. 2016). With one image a batch
-they are the same thing. Nothing else differs, so one function of those `axes` serves both.
-
-The derivative. Write m(.) for the mean over the axes. A small change dx of x changes
-
-    mean by m(dx)    and    r by -r^3 m((x - mean) dx) = -r^2 m(xhat dx),    hence
-    dxhat = r (dx - m(dx)) + (x - mean) dr = r (dx - m(dx) - xhat m(xhat dx)).
-
-In words: normalising undoes a shift and a stretch of the channel, so both are taken out of dx. The map
-is symmetric (exchange dx and g in m(g dxhat): nothing changes), so it serves going forward and back.
+Batch norm takes mean and variance over (N, H, W), one pair for each channel (Ioffe & Szegedy 2015).
+Instance norm takes them over (H, W), one pair for each channel of each image (Ulyanov et al. 2016). With
+one image in the batch they are the same. Nothing else differs, so one function of the `axes` serves both.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import autograd.numpy as np
-from autograd.extend import defjvp, defvjp, defvjp_argnums, primitive
-from autograd.tracer import getval, isbox
-from numpy import vecdot
-
-from tinyseg.ops.conv import sum_pixels
+from autograd.extend import defjvp, defvjp, primitive
+from autograd.tracer import getval
 
 BATCH = (0, 2, 3)
 INSTANCE = (2, 3)
@@ -48,7 +35,7 @@ def batch_norm(x, gamma, beta, *, eps: float = 1e-5):
 
     Source: Ioffe & Szegedy 2015 (arXiv 1502.03167), algorithm 1.
     """
-    return normalize(x, gamma, beta, axes=BATCH, eps=eps)
+    return normalize(x, gamma, beta, axes=BATCH, eps=eps)[0]
 
 
 def instance_norm(x, gamma, beta, *, eps: float = 1e-5):
@@ -60,7 +47,57 @@ def instance_norm(x, gamma, beta, *, eps: float = 1e-5):
 
     Source: Ulyanov, Vedaldi & Lempitsky 2016 (arXiv 1607.08022).
     """
-    return normalize(x, gamma, beta, axes=INSTANCE, eps=eps)
+    return normalize(x, gamma, beta, axes=INSTANCE, eps=eps)[0]
+
+
+def normalize(x, gamma, beta, *, axes, eps: float = 1e-5):
+    """Either norm, by its `axes` (BATCH or INSTANCE), and the statistics that it used.
+
+    The other arguments and the errors are those of `batch_norm`.
+
+    Returns:
+        (y, mean, variance): y as of `batch_norm`; mean and biased variance as plain arrays without
+        derivatives, (C,) for BATCH and (N, C) for INSTANCE, of x's dtype.
+    """
+    check_norm({BATCH: "batch_norm", INSTANCE: "instance_norm"}[axes], x, gamma=gamma, beta=beta)
+    # (1 or N, C, 1, 1) -> (C,) or (N, C)
+    mean, variance = (m.squeeze(axes) for m in moments(getval(x), axes))
+    return per_channel(gamma) * _standardize(x, axes, float(eps)) + per_channel(beta), mean, variance
+
+
+def moments(x, axes):
+    """Mean and biased variance of x (N, C, H, W) over the axes, each (1 or N, C, 1, 1), of x's dtype.
+
+    The variance takes a second pass: the mean of squares less the square of the mean loses all digits where
+    the mean is large.
+    """
+    mean = _mean(x, axes)
+    return mean, _mean((x - mean) ** 2, axes)
+
+
+@primitive
+def _standardize(x, axes, eps):
+    """xhat = r (x - mean), (N, C, H, W)."""
+    mean, variance = moments(x, axes)
+    return (x - mean) * (variance + eps) ** -0.5
+
+
+# The derivative. Write m(.) for the mean over the axes. A small change dx of x changes
+#
+#     mean by m(dx)    and    r by -r^3 m((x - mean) dx) = -r^2 m(xhat dx),    hence
+#     dxhat = r (dx - m(dx)) + (x - mean) dr = r (dx - m(dx) - xhat m(xhat dx)).
+#
+# In words: a shift of the whole channel does not change xhat, so m(dx) is taken out; a stretch hardly
+# changes it (for eps = 0 not at all), so the part along xhat is taken out; the rest is scaled by r. The map
+# from dx to dxhat is symmetric: m(g dxhat) stays the same if dx and g change places. A symmetric map is its
+# own transpose, so the same function serves in forward and in reverse mode.
+def _change(dx, xhat, x, axes, eps):
+    r = (moments(x, axes)[1] + eps) ** -0.5
+    return r * (dx - _mean(dx, axes) - xhat * _mean(xhat * dx, axes))
+
+
+defvjp(_standardize, lambda ans, x, axes, eps: lambda g: _change(g, ans, x, axes, eps))
+defjvp(_standardize, lambda dx, ans, x, axes, eps: _change(dx, ans, x, axes, eps))
 
 
 def fixed_norm(x, gamma, beta, mean, variance, *, eps: float = 1e-5):
@@ -72,137 +109,27 @@ def fixed_norm(x, gamma, beta, mean, variance, *, eps: float = 1e-5):
 
     Source: Ioffe & Szegedy 2015 (arXiv 1502.03167), algorithm 2.
     """
-    check(x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    check_norm("fixed_norm", x, gamma=gamma, beta=beta, mean=mean, variance=variance)
     scale = gamma * (variance + float(eps)) ** -0.5
     return (x - per_channel(mean)) * per_channel(scale) + per_channel(beta)
 
 
-class Moments(NamedTuple):
-    """What a norm has to know of its x (N, C, H, W), of x's dtype."""
-
-    mean: Any  # (1 or N, C, 1, 1)
-    variance: Any  # biased, (1 or N, C, 1, 1)
-    centred: Any  # x - mean, (N, C, H, W)
-
-
-def moments(x, axes) -> Moments:
-    """Mean and biased variance of x (N, C, H, W) over `axes`, and x - mean, which is made on the way.
-
-        mean = sum(x) / n,  variance = sum((x - mean)^2) / n
-
-    In two passes: the mean square less the squared mean would cancel where the mean is large.
-    """
-    mean = mean_of(x, axes)
-    centred = x - mean
-    return Moments(mean, mean_product(centred, centred, axes), centred)
-
-
-def normalize(x, gamma, beta, *, axes, eps, x_moments=None):
-    """Either norm, by its axes; a caller who has x's own plain moments at hand may pass them."""
-    check(getval(x), gamma=getval(gamma), beta=getval(beta))
-    if x_moments is None:
-        x_moments = moments(getval(x), axes)
-    return _normalize(x, gamma, beta, x_moments, axes=axes, eps=float(eps))
-
-
-@primitive
-def _normalize(x, gamma, beta, x_moments, *, axes, eps):
-    # The moments hold all that is needed of x. It is an argument because autograd differentiates by it.
-    y = x_moments.centred * (per_channel(gamma) * (x_moments.variance + eps) ** -0.5)
-    y += per_channel(beta)
-    return y
-
-
-# Against a cotangent g, the change dgamma xhat + dbeta + gamma dxhat of y gives the cotangents
-#     sum(g xhat) of gamma,    sum(g) of beta,    gamma r (g - m(g) - xhat m(xhat g)) of x.
-
-
-def _normalize_vjp(argnums, ans, args, how):
-    x, gamma, _, x_moments = args
-
-    def vjp(g):
-        xhat, r = _xhat(x, x_moments, **how)
-        m_g, m_xhat_g = mean_of(g, how["axes"]), mean_product(xhat, g, how["axes"])
-        pixels = count(x, how["axes"])
-        cotangents = (
-            lambda: per_channel(gamma) * r * (g - m_g - xhat * m_xhat_g),
-            lambda: np.sum(m_xhat_g * pixels, axis=BATCH),  # (1 or N, C, 1, 1) -> (C,)
-            lambda: np.sum(m_g * pixels, axis=BATCH),  # (1 or N, C, 1, 1) -> (C,)
-        )
-        return [cotangents[argnum]() for argnum in argnums]
-
-    return vjp
-
-
-def _normalize_jvp(dx, ans, x, gamma, beta, x_moments, **how):
-    xhat, r = _xhat(x, x_moments, **how)
-    projected = dx - mean_of(dx, how["axes"]) - xhat * mean_product(xhat, dx, how["axes"])
-    return per_channel(gamma) * r * projected
-
-
-def _xhat(x, x_moments, *, axes, eps):
-    """xhat and r. The forward pass measured the moments, so they come as constants and need no second look.
-
-    The closed form above knows how they depend on x. To differentiate it once more, autograd has to know too.
-    """
-    _, variance, centred = moments(x, axes) if isbox(x) else x_moments
-    r = (variance + eps) ** -0.5
-    return centred * r, r
-
-
-defvjp_argnums(_normalize, _normalize_vjp)
-defjvp(
-    _normalize,
-    _normalize_jvp,
-    lambda dgamma, ans, x, gamma, beta, x_moments, **how: per_channel(dgamma) * _xhat(x, x_moments, **how)[0],
-    lambda dbeta, ans, *_, **how: np.broadcast_to(per_channel(dbeta), ans.shape),
-)
-
-
-@primitive
-def mean_of(x, axes):
-    """m(x): (N, C, H, W) to (1, C, 1, 1) for a batch's channels, to (N, C, 1, 1) for an image's."""
-    return _mean(sum_pixels(x), x, axes)
-
-
-@primitive
-def mean_product(x, y, axes):
-    """m(x y), without an array for x y: each image's channel is one dot product."""
-    n, c, h, w = x.shape
-    return _mean(vecdot(x.reshape(n, c, h * w), y.reshape(n, c, h * w)), x, axes)  # (N, C, H*W) to (N, C)
-
-
-def _mean(sums, x, axes):
-    sums = sums.sum(axis=0, keepdims=True) if axes == BATCH else sums
-    return sums[..., None, None] / count(x, axes)  # (1 or N, C) -> (1 or N, C, 1, 1)
-
-
-# Both are linear. d m(x y) = m(dx y) + m(x dy), so g goes back to x as g y / n; m(x) is m(x 1).
-defvjp(mean_of, lambda ans, x, axes: lambda g: np.broadcast_to(g / count(x, axes), x.shape))
-defvjp(
-    mean_product,
-    lambda ans, x, y, axes: lambda g: y * (g / count(x, axes)),
-    lambda ans, x, y, axes: lambda g: x * (g / count(x, axes)),
-)
-defjvp(mean_of, "same")
-defjvp(mean_product, "same", "same")
-
-
-def count(x, axes) -> int:
-    """How many numbers of x go into one mean."""
-    n, _, h, w = x.shape
-    return n * h * w if axes == BATCH else h * w
+def _mean(x, axes):
+    """m(x), (1 or N, C, 1, 1); np.mean would leave float32 on its way back."""
+    return np.sum(x, axis=axes, keepdims=True) / (x.size // (x.shape[1] * (1 if 0 in axes else x.shape[0])))
 
 
 def per_channel(v):
-    return v.reshape((1, -1, 1, 1))  # (C,) -> (1, C, 1, 1)
+    """(C,) -> (1, C, 1, 1)."""
+    return np.reshape(v, (1, -1, 1, 1))
 
 
-def check(x, **vectors):
-    if x.ndim != 4:
-        raise ValueError(f"norm: expected x (N, C, H, W), got {x.shape}")
-    for name, v in vectors.items():
+def check_norm(name, x, **vectors):
+    """One clear error before anything is computed."""
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"{name}: expected x (N, C, H, W) with no empty axis, got {x.shape}")
+    for key, v in vectors.items():
         if v.shape != x.shape[1:2]:
-            raise ValueError(f"norm: expected {name} ({x.shape[1]},) for x {x.shape}, got {v.shape}")
+            raise ValueError(f"{name}: expected {key} ({x.shape[1]},) for x {x.shape}, got {v.shape}")
         if v.dtype != x.dtype or x.dtype.kind != "f":
-            raise ValueError(f"norm: expected one float dtype, got x {x.dtype} and {name} {v.dtype}")
+            raise ValueError(f"{name}: expected one float dtype, got x {x.dtype} and {key} {v.dtype}")

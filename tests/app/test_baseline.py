@@ -1,0 +1,31 @@
+"""The baseline without a network finds what brightness and a blur can find, and no more."""
+
+import numpy as np
+import pytest
+
+from tinyseg.app.baseline import brightness_and_blur
+from tinyseg.data import Dataset, annotate, lung_ct
+from tinyseg.metrics import best_threshold, confusion_matrix
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["bright", "dark"])
+def test_a_blob_in_noise(sign):
+    rng = np.random.default_rng(0)
+    labels = np.zeros((8, 64, 64), np.uint8)
+    for i, one in enumerate(labels):
+        one[8 + 4 * i : 28 + 4 * i, 20:44] = 1
+    images = (0.5 + sign * 0.2 * labels + 0.3 * rng.normal(size=labels.shape)).astype(np.float32)
+    data = Dataset(images[:, None], labels)
+    sharp = best_threshold(sign * images, labels)[1]
+    train, held_out = data.take(range(4)), data.take(range(4, 8))
+    assert confusion_matrix(brightness_and_blur(train, held_out), held_out.labels).dice > 0.8 > 2 * sharp
+
+
+def test_brightness_and_its_surroundings():
+    """By brightness alone, bright specks in the dark are what a bright area is; by both they are not."""
+    data = annotate(lung_ct(30, 48))
+    train, held_out = data.take(range(20)), data.take(range(20, 30))
+    dice = confusion_matrix(brightness_and_blur(train, held_out), held_out.labels, 6).dice
+    assert 0.4 < dice < 0.75
+    shuffled = confusion_matrix(brightness_and_blur(train, held_out)[::-1], held_out.labels, 6).dice
+    assert shuffled < dice - 0.2

@@ -1,0 +1,327 @@
+"""The command that segments a reader's own images: what it writes and says, and how it refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from app.runs import files
+from image_files import png
+from PIL import Image
+
+from tinyseg import lungnet, modified, save
+from tinyseg.app import segment
+from tinyseg.data import phantom
+from tinyseg.io.preprocessing import Preprocessing, resize
+from tinyseg.metrics import confusion_matrix
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 256, (50, 70), dtype=np.uint8)
+
+
+def save_model(path, net, how):
+    """A network that finds something in half of a noisy image."""
+    params, state = net.init(np.random.default_rng(0))
+    if net.head == "linear":
+        y, _ = net(params, state, how(IMAGE)[None])
+        params["output.bias"] += np.float32(0.5) - np.median(y)
+    save(path, net, params, state, how)
+    return str(path)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save_model(tmp_path / "model.npz", modified(dilations=(1, 2), weight_std=0.3), Preprocessing(32))
+
+
+@pytest.fixture
+def many(tmp_path):
+    how = Preprocessing(32, values=(0, 7, 9), names=("nothing", "bark", "leaf"))
+    net = lungnet(maps=2, widths=(8, 4), dilations=(1, 2), classes=3)
+    return save_model(tmp_path / "many.npz", net, how)
+
+
+def run(model, *images, out):
+    return segment.main([model, *map(str, images), "--out", str(out)])
+
+
+def fails(capsys, model, *args, out):
+    with pytest.raises(SystemExit) as caught:
+        run(model, *args, out=out)
+    said = capsys.readouterr()
+    assert caught.value.code == 2
+    return said
+
+
+KINDS = {
+    "grey.png": lambda file: imageio.imwrite(file, IMAGE),
+    "grey.jpg": lambda file: imageio.imwrite(file, IMAGE),
+    "grey.tif": lambda file: imageio.imwrite(file, IMAGE, plugin="pillow"),
+    "deep.png": lambda file: imageio.imwrite(file, IMAGE.astype(np.uint16) * 200),
+    "deep.tif": lambda file: imageio.imwrite(file, IMAGE.astype(np.uint16) * 200, plugin="pillow"),
+    "colour.png": lambda file: imageio.imwrite(file, np.dstack([IMAGE] * 3)),
+    "colour.tif": lambda file: imageio.imwrite(file, np.dstack([IMAGE] * 3), plugin="pillow"),
+    "deep_colour.png": lambda file: png(file, np.dstack([IMAGE.astype(np.uint16) * 257] * 3), 2),
+    "one_bit.png": lambda file: Image.fromarray(IMAGE > 127).save(file),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_images_of_every_kind(name, model, tmp_path):
+    KINDS[name](tmp_path / name)
+    run(model, tmp_path / name, out=tmp_path / "out")
+    stem = Path(name).stem
+    assert files(tmp_path / "out") == {
+        "segment.txt",
+        *(f"{stem}_{k}.png" for k in ("mask", "probability", "overlay")),
+    }
+    mask, maps, overlay = (
+        imageio.imread(tmp_path / f"out/{stem}_{k}.png") for k in ("mask", "probability", "overlay")
+    )
+    assert mask.shape == maps.shape == IMAGE.shape and overlay.shape == (*IMAGE.shape, 3)
+    assert mask.dtype == overlay.dtype == np.uint8 and maps.dtype == np.uint16
+    assert set(np.unique(mask)) == {0, 255}
+    np.testing.assert_array_equal(mask > 0, maps > 32767)
+    assert (overlay[mask == 0] == overlay[mask == 0][:, :1]).all()  # grey where nothing was found
+    assert (overlay[mask > 0][:, 2] > overlay[mask > 0][:, 0]).all()  # and blue where something was
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 90), (90, 5), (33, 32), (200, 300)])
+def test_images_of_every_size(shape, model, tmp_path):
+    imageio.imwrite(tmp_path / "a.png", RNG.integers(0, 256, shape, dtype=np.uint8))
+    for size in ((), ("--size", "0"), ("--size", "7")):
+        segment.main([model, str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), *size])
+        assert imageio.imread(tmp_path / "out/a_mask.png").shape == shape
+
+
+def test_a_stack_gives_a_mask_for_each_page(model, tmp_path):
+    pages = [Image.fromarray(page) for page in (IMAGE, IMAGE[::-1].copy(), IMAGE[:20])]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    run(model, tmp_path / "stack.tif", out=tmp_path / "out")
+    shapes = [imageio.imread(tmp_path / f"out/stack_page{i}_mask.png").shape for i in (1, 2, 3)]
+    assert shapes == [(50, 70), (50, 70), (20, 70)]
+    imageio.imwrite(tmp_path / "alone.png", IMAGE[:20])
+    run(model, tmp_path / "alone.png", out=tmp_path / "out")
+    alone = (tmp_path / "out/alone_probability.png").read_bytes()
+    assert alone == (tmp_path / "out/stack_page3_probability.png").read_bytes()
+
+
+def test_pages_of_one_stack_have_one_scale(model, tmp_path, capsys):
+    """The brighter page needs one bit more, by itself; in a stack the darker one is scaled like it."""
+    pages = [(IMAGE.astype(np.uint16) * factor) for factor in (8, 9)]  # up to 2040 and 2295
+    Image.fromarray(pages[0]).save(
+        tmp_path / "s.tif", save_all=True, append_images=[Image.fromarray(pages[1])]
+    )
+    run(model, tmp_path / "s.tif", out=tmp_path / "out")
+    assert capsys.readouterr().out.count("16-bit levels divided by 4095") == 2
+    imageio.imwrite(tmp_path / "a.png", pages[1])
+    run(model, tmp_path / "a.png", out=tmp_path / "out")
+    maps = [(tmp_path / f"out/{name}_probability.png").read_bytes() for name in ("s_page1", "s_page2", "a")]
+    assert maps[1] == maps[2] != maps[0]
+
+
+def test_a_threshold_of_ones_own(model, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    segment.main([model, str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--threshold", "1"])
+    p = imageio.imread(tmp_path / "out/a_probability.png") / 65535
+    assert not imageio.imread(tmp_path / "out/a_mask.png").any()
+    assert f"structure 0.0% (highest probability {p.max():.3f})" in capsys.readouterr().out
+    segment.main([model, str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--threshold", "0.4"])
+    mask = imageio.imread(tmp_path / "out/a_mask.png") > 0
+    assert (mask == (p > 0.4))[abs(p - 0.4) > 1e-4].all() and mask.mean() > 0.5
+
+
+def test_a_mask_of_0_and_255_is_one_for_classes_0_and_1(tmp_path, capsys):
+    how = Preprocessing(32, values=(0, 1), names=("value 0", "value 1"))
+    two = save_model(tmp_path / "two.npz", lungnet(maps=2, widths=(8, 4), dilations=(1, 2)), how)
+    said = []
+    for white in (1, 255):
+        imageio.imwrite(tmp_path / "a.png", IMAGE)
+        imageio.imwrite(tmp_path / "a_mask.png", np.where(IMAGE > 127, white, 0).astype(np.uint8))
+        run(two, tmp_path / "a.png", out=tmp_path / "out")
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and "Dice" in said[0]
+
+
+def test_a_folder_and_its_true_masks(model, tmp_path, capsys):
+    folder, data = tmp_path / "k", phantom(4, 40)
+    folder.mkdir()
+    for i, (image, mask) in enumerate(zip(data.images[:, 0], data.labels)):
+        imageio.imwrite(folder / f"1_{i}.tif", (255 * image).astype(np.uint8), plugin="pillow")
+        if i < 3:
+            imageio.imwrite(folder / f"1_{i}_mask.tif", (255 * mask).astype(np.uint8), plugin="pillow")
+    run(model, folder, out=tmp_path / "out")
+    said = capsys.readouterr().out
+    assert said == (tmp_path / "out/segment.txt").read_text()
+    found = [imageio.imread(tmp_path / f"out/1_{i}_mask.png") for i in range(4)]
+    for i, line in enumerate(said.splitlines()[:3]):
+        counts = confusion_matrix(found[i] > 0, data.labels[i])
+        share = (found[i] > 0).mean()
+        shares = f"background {1 - share:.1%}, structure {share:.1%}"
+        assert line.startswith(f"1_{i}: {shares}; 40 x 40 pixels, seen as 32 x 32; ")
+        assert line.endswith(f"Dice {counts.dice:.3f}, IoU {counts.iou:.3f}")
+    pooled = confusion_matrix(np.stack(found[:3]) > 0, data.labels[:3])
+    assert "Dice" not in said.splitlines()[3]
+    assert f"all 3 with a true mask together: Dice {pooled.dice:.3f}, IoU {pooled.iou:.3f}" in said
+    assert "4 of 4 images segmented" in said
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_label_maps(palette, many, tmp_path, capsys):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    truth = RNG.choice(np.uint8([0, 7, 9, 255]), IMAGE.shape)
+    imageio.imwrite(tmp_path / "images/a.png", IMAGE)
+    label_map = Image.fromarray(truth)
+    if palette:
+        label_map.putpalette(RNG.integers(0, 256, 768).tolist())
+    label_map.save(tmp_path / "masks/a.png")
+    run(many, tmp_path, out=tmp_path / "out")
+    assert files(tmp_path / "out") == {
+        "segment.txt",
+        "legend.png",
+        "a_mask.png",
+        "a_probability.tif",
+        "a_overlay.png",
+    }
+    mask = imageio.imread(tmp_path / "out/a_mask.png")
+    maps = imageio.imread(tmp_path / "out/a_probability.tif", index=..., plugin="pillow")
+    assert maps.shape == (3, 50, 70) and set(np.unique(mask)) <= {0, 7, 9}
+    np.testing.assert_allclose(maps.sum(axis=0, dtype=int), 65535, atol=3)
+    chosen = np.take_along_axis(maps, np.searchsorted([0, 7, 9], mask)[None], axis=0)[0]
+    np.testing.assert_array_equal(chosen, maps.max(axis=0))
+    known = truth != 255
+    dice = [confusion_matrix(mask[known] == v, truth[known] == v).dice for v in (0, 7, 9)]
+    said = capsys.readouterr().out
+    assert f"on the {known.mean():.1%} that are annotated" in said
+    assert f"mean Dice {np.mean(dice):.3f}" in said and f"bark {(mask == 7).mean():.1%}" in said
+
+
+def test_whole_or_in_tiles_comes_to_the_same(model, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    maps = []
+    for memory in ("1", "0.0001"):
+        args = [model, str(tmp_path / "a.png"), "--size", "0", "--memory", memory]
+        if memory != "1":
+            with pytest.raises(SystemExit):
+                segment.main([*args, "--out", str(tmp_path / "out")])  # not even the smallest tile
+            args[-1] = "0.0004"
+        segment.main([*args, "--out", str(tmp_path / "out")])
+        maps.append(imageio.imread(tmp_path / "out/a_probability.png").astype(int))
+    assert "in tiles of" in capsys.readouterr().out.splitlines()[-2]
+    np.testing.assert_allclose(*maps, atol=2)
+
+
+def test_instance_norm_is_not_cut(many, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    said = fails(capsys, many, tmp_path / "a.png", "--size", "0", "--memory", "1e-6", out=tmp_path / "out")
+    assert "a.png: instance norm takes its statistics from the whole image" in said.out
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_others(model, tmp_path, capsys):
+    folder = tmp_path / "k"
+    folder.mkdir()
+    for name in "abc":
+        imageio.imwrite(folder / f"{name}.png", IMAGE)
+    (folder / "b.png").write_bytes(b"text")
+    imageio.imwrite(folder / "c_mask.png", IMAGE[:9] * 0)
+    said = fails(capsys, model, folder, out=tmp_path / "out")
+    assert "b.png: expected an image" in said.out and "c_mask.png: expected the size of" in said.out
+    assert "2 of 3 images segmented" in said.out and said.err == ""  # c only could not be judged
+    assert {"a_mask.png", "c_mask.png"} < files(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["a.png", "--out", "."], "expected another folder than that of the images"),
+        (["a.png", "sub/a.png"], "expected images of different names"),
+        (["a.png", "sub/a_page2.png"], "expected images of different names"),
+        (["a.png", "--out", "truths"], "truths/a_mask.png: expected to write a mask here, got a file"),
+        (["a.png", "--size", "1" + "0" * 30], "--size: expected"),
+        (["a.png", "--size", "-1"], "--size"),
+        (["a.png", "--memory", "0"], "--memory"),
+        (["empty"], "empty: expected images"),
+        (["nowhere.png"], "nowhere.png: expected an image or a folder of images, got nothing of this name"),
+        ([], "IMAGE"),
+    ],
+)
+def test_what_is_refused_before_anything_is_written(args, words, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("sub", "empty", "truths"):
+        Path(folder).mkdir()
+    for file in ("a.png", "sub/a.png", "sub/a_page2.png", "truths/a_mask.png"):
+        imageio.imwrite(file, IMAGE)
+    before = files(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        segment.main([model, *args])
+    said = capsys.readouterr()
+    assert caught.value.code == 2 and words in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert files(tmp_path) == before
+
+
+def test_a_model_that_is_none(tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    said = fails(capsys, str(tmp_path / "a.png"), tmp_path / "a.png", out=tmp_path / "out")
+    assert "a.png: not a whole .npz file" in said.err
+
+
+def test_what_else_is_in_the_folder_stays(model, tmp_path):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    (tmp_path / "out").mkdir()
+    others = ("model.npz", "masks.png", "log.txt")  # of a training
+    for name in others:
+        (tmp_path / "out" / name).write_text("mine")
+    for _ in range(2):  # and what an earlier segmentation wrote is written anew
+        run(model, tmp_path / "a.png", out=tmp_path / "out")
+    assert [(tmp_path / "out" / name).read_text() for name in others] == ["mine"] * 3
+    assert imageio.imread(tmp_path / "out/a_mask.png").shape == IMAGE.shape
+
+
+def test_pages_that_are_files_of_their_own(model, tmp_path):
+    for page in (1, 2):
+        imageio.imwrite(tmp_path / f"a_page{page}.png", IMAGE)
+    run(model, tmp_path / "a_page1.png", tmp_path / "a_page2.png", out=tmp_path / "out")
+    assert {"a_page1_mask.png", "a_page2_mask.png"} < files(tmp_path / "out")
+
+
+def test_too_little_memory_is_said_of_the_image(model, tmp_path, monkeypatch, capsys):
+    def too_much(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(segment, "probability_maps", too_much)
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    said = fails(capsys, model, tmp_path / "a.png", out=tmp_path / "out")
+    assert "a.png: not enough memory; try" in said.out
+
+
+def test_a_name_that_is_no_text(model, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff.png"
+    (tmp_path / "a.png").write_bytes(b"")
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    os.rename(tmp_path / "a.png", name)
+    command = [sys.executable, "-m", "tinyseg.app.main", "segment", model, name, "--out", tmp_path / "out"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, capture_output=True, env=strict)
+    assert done.returncode == 0 and done.stderr == b"" and b"1 of 1 images segmented" in done.stdout
+    assert b"\xff_mask.png" in os.listdir(os.fsencode(tmp_path / "out"))
+
+
+def test_a_truth_that_says_nothing(many, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    imageio.imwrite(tmp_path / "a_mask.png", np.full_like(IMAGE, 255))
+    run(many, tmp_path, out=tmp_path / "out")
+    assert "; nothing annotated to compare with" in capsys.readouterr().out
+
+
+def test_what_the_network_sees_is_what_training_showed_it(model, tmp_path, monkeypatch):
+    """The image at the training's scale, whole: its middle is the centre square of the training."""
+    seen = []
+    monkeypatch.setattr("tinyseg.io.tiles.predict", lambda net, p, s, x: seen.append(x) or x)
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    run(model, tmp_path / "a.png", out=tmp_path / "out")
+    assert seen[0].shape == (1, 1, 32, 45)
+    np.testing.assert_allclose(seen[0][0, 0], resize(IMAGE, (32, 45)) / 255, atol=1e-6)

@@ -1,0 +1,269 @@
+"""A model survives its file, and a file that is not a whole model is refused with its name."""
+
+import json
+import zipfile
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from tinyseg.errors import InputError
+from tinyseg.fast import FAST
+from tinyseg.io.models import architecture, load, save
+from tinyseg.io.preprocessing import Preprocessing
+from tinyseg.layers import Block, Conv2d, InstanceNorm, Sequential
+from tinyseg.networks import lungnet, modified, original
+from tinyseg.ops import DEFINITIONS, SCIPY
+
+FIELDS = (
+    *("channels", "classes", "maps", "dilations", "widths", "norm", "running", "eps"),
+    *("residual", "dropout", "head", "weight_std"),
+)
+SMALL = architecture(original(maps=2, dilations=(1, 3)))  # what `saved` is
+
+
+@pytest.fixture
+def saved(tmp_path):
+    net = original(maps=2, dilations=(1, 3))
+    params, state = net.init(np.random.default_rng(0))
+    save(tmp_path / "model.npz", net, params, state, Preprocessing())
+    return tmp_path / "model.npz"
+
+
+@pytest.mark.parametrize(
+    "net", [original(), modified(residual=False), lungnet(maps=2, channels=3, classes=5)]
+)
+def test_there_and_back(net, tmp_path):
+    params, state = net.init(np.random.default_rng(0))
+    values, names = range(net.classes), [f"class {k}" for k in range(net.classes)]
+    how = Preprocessing(96, net.channels, 12, values, names)
+    save(tmp_path / "model.npz", net, params, state, how)
+    *again, how_again = load(tmp_path / "model.npz")
+    assert again[0] == net and how_again == how
+    for kept, loaded in zip((params, state), again[1:]):
+        assert list(kept) == list(loaded)
+        for name in kept:
+            np.testing.assert_array_equal(kept[name], loaded[name])
+    x = np.random.default_rng(1).random((1, net.channels, 8, 8), np.float32)
+    np.testing.assert_array_equal(net(params, state, x)[0], again[0](*again[1:], x)[0])
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_the_engine_is_not_in_the_file(norm, tmp_path):
+    net = lungnet(maps=2, dilations=(1, 3), norm=norm)
+    params, state = net.init(np.random.default_rng(0))
+    files = []
+    for name, engine in {"default": None, "fast": FAST, "definitions": DEFINITIONS, "scipy": SCIPY}.items():
+        same = net if engine is None else replace(net, engine=engine)
+        save(tmp_path / name, same, params, state, Preprocessing())
+        files.append((tmp_path / name).read_bytes())
+        about = json.loads(str(entries(tmp_path / name)["tinyseg"]))
+        assert set(about) == {"version", "kind", "network", "preprocessing"}
+        assert set(about["network"]) == {*FIELDS} and about["kind"] == "DilatedFCN" and about["version"] == 3
+        assert load(tmp_path / name)[0].engine is FAST
+        given, *_ = load(tmp_path / name, same)  # whoever wants another engine hands the network over
+        assert given is same
+    assert len(set(files)) == 1
+
+
+def test_a_network_that_is_given_must_be_the_one_in_the_file(saved):
+    right = original(maps=2, dilations=(1, 3))
+    assert load(saved, right)[0] is right
+    for wrong in (original(maps=3, dilations=(1, 3)), replace(right, eps=1e-4), modified()):
+        with pytest.raises(InputError, match="its network cannot be built .it is DilatedFCN.*, expected Dil"):
+            load(saved, wrong)
+    with pytest.raises(InputError, match="expected a network of the kind Conv2d, got DilatedFCN"):
+        load(saved, Conv2d(1, 2))
+
+
+def test_a_network_of_ones_own_there_and_back(tmp_path):
+    net = Sequential(Block(Conv2d(1, 3), InstanceNorm(3)), Conv2d(3, 2, 1))
+    params, state = net.init(np.random.default_rng(0))
+    path, how = tmp_path / "model.npz", Preprocessing(32)
+    save(path, net, params, state, how)
+    assert json.loads(str(entries(path)["tinyseg"]))["network"] is None and architecture(net) is None
+    again, its_params, its_state, its_how = load(path, net)
+    assert again is net and its_how == how and its_state == {}
+    assert list(its_params) == list(params)
+    for name in params:
+        np.testing.assert_array_equal(its_params[name], params[name])
+    with pytest.raises(InputError, match="holds a network of the kind Sequential, and a file never says"):
+        load(path)
+    with pytest.raises(InputError, match="expected a network of the kind DilatedFCN, got Sequential"):
+        load(path, original())
+    with pytest.raises(InputError, match="array '1.bias' is not of this network"):
+        load(path, Sequential(Block(Conv2d(1, 3), InstanceNorm(3))))
+    with pytest.raises(InputError, match=r"0.conv.weight should be float32 \(4, 1, 3, 3\), is float32 \(3"):
+        load(path, Sequential(Block(Conv2d(1, 4), InstanceNorm(4)), Conv2d(4, 2, 1)))
+
+
+@pytest.mark.parametrize("key", ["tinyseg", "file", "allow_pickle"])
+def test_a_key_that_the_format_needs_is_not_free(key, tmp_path):
+    class Scale:
+        def init(self, rng):
+            return {key: np.ones(1, "f")}, {}
+
+    with pytest.raises(ValueError, match=f"save: the key '{key}' is not free"):
+        save(tmp_path / "model.npz", Scale(), *Scale().init(None), Preprocessing())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parameter_and_a_statistic_may_not_share_a_key(tmp_path):
+    class Scale:
+        def init(self, rng):
+            return {"scale": np.ones(1, "f")}, {"scale": np.ones(1, "f")}
+
+    with pytest.raises(ValueError, match="save: the key 'scale' is not free"):
+        save(tmp_path / "model.npz", Scale(), *Scale().init(None), Preprocessing())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numpys_whole_numbers_are_saved_as_plain_ones(tmp_path):
+    net = original(maps=np.int64(2), dilations=(np.int32(1), 3))
+    save(tmp_path / "model.npz", net, *net.init(np.random.default_rng(0)), Preprocessing(np.int64(96)))
+    again, *_, how = load(tmp_path / "model.npz")
+    assert again == net and how == Preprocessing(96)
+
+
+def test_entries_are_the_parameters_names_and_there_is_no_pickle(saved):
+    with np.load(saved, allow_pickle=False) as file:
+        assert {"tinyseg", "block2.conv.weight", "head1.norm.variance"} < set(file.files)
+
+
+def test_same_model_same_bytes(saved, tmp_path):
+    save(tmp_path / "again.npz", *load(saved))
+    assert (tmp_path / "again.npz").read_bytes() == saved.read_bytes()
+
+
+def entries(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def change(path, **changes):
+    arrays = entries(path)
+    np.savez(path, **{name: a for name, a in (arrays | changes).items() if a is not None})
+
+
+def about(network=(), preprocessing=(), **changes):
+    """What stands in `saved`, with changes; a field that becomes `...` is left out."""
+    whole = {"version": 3, "kind": "DilatedFCN", "network": SMALL}
+    whole["preprocessing"] = asdict(Preprocessing())
+    for key, fields in (("network", network), ("preprocessing", preprocessing)):
+        altered = whole[key] | dict(fields) if isinstance(fields, dict | tuple) else fields
+        whole[key] = (
+            {k: v for k, v in altered.items() if v is not ...} if isinstance(altered, dict) else altered
+        )
+    return np.array(json.dumps(whole | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"head1.conv.bias": None}, "array 'head1.conv.bias' is missing"),
+        ({"surplus": np.zeros(2)}, "array 'surplus' is not of this network"),
+        (
+            {"head1.conv.bias": np.zeros(5, "f")},
+            r"head1.conv.bias should be float32 \(12,\), is float32 \(5,\)",
+        ),
+        ({"head1.conv.bias": np.zeros(12)}, "is float64"),
+        ({"head1.conv.bias": np.full(12, np.nan, "f")}, "head1.conv.bias holds a NaN"),
+        ({"tinyseg": None}, "not a tinyseg model"),
+        ({"tinyseg": np.array("{")}, "not a tinyseg model"),
+        ({"tinyseg": np.array("[1]")}, "not a tinyseg model"),
+        ({"tinyseg": about(version=4)}, "of format version 4; this tinyseg reads version 3"),
+        ({"tinyseg": about(version=2)}, "of format version 2; this tinyseg reads version 3"),
+        ({"tinyseg": about(version=1)}, "of format version 1; this tinyseg reads version 3"),
+        ({"tinyseg": about(network=None, kind="Mine")}, "of the kind Mine, and a file never says what code"),
+        ({"tinyseg": about(network={"engine": "fast"})}, "cannot be built .engine is unknown"),
+        ({"tinyseg": about(network={"conv": "scipy"})}, "cannot be built .conv is unknown"),
+        ({"tinyseg": about(network={"maps": -1})}, "cannot be built .maps"),
+        ({"tinyseg": about(network={"colour": 1})}, "cannot be built .colour is unknown"),
+        ({"tinyseg": about(network={"residual": ...})}, "cannot be built .residual is missing"),
+        ({"tinyseg": about(preprocessing={"bits": ...})}, "cannot be built .bits is missing"),
+        ({"tinyseg": about(network={"weight_std": 10**400})}, "cannot be built"),
+        ({"tinyseg": about(network={"weight_std": 1e308, "maps": 3})}, "should be float32"),
+        ({"tinyseg": np.array("[" * 100000)}, "not a tinyseg model"),
+        ({"tinyseg": about(network={"weight_std": "a"})}, "cannot be built .weight_std"),
+        ({"head1.norm.variance": np.full(12, -1, "f")}, "head1.norm.variance is negative"),
+        ({"tinyseg": about(network=3)}, "cannot be built"),
+        ({"tinyseg": about(preprocessing=None)}, "cannot be built"),
+        ({"tinyseg": about(preprocessing={"size": 0})}, "cannot be built .size: expected"),
+        ({"tinyseg": about(preprocessing={"values": [0, -1]})}, "cannot be built .values: expected"),
+        ({"tinyseg": about(preprocessing={"names": ["one"]})}, "cannot be built .names: expected"),
+        (
+            {"tinyseg": about(preprocessing={"channels": 3})},
+            "preprocessing makes 3 channels, the network takes 1",
+        ),
+        (
+            {"tinyseg": about(preprocessing={"values": [1, 2, 3], "names": ["", "a", "b"]})},
+            "preprocessing has 3 classes, the network 2",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(saved, changes, words):
+    change(saved, **changes)
+    with pytest.raises(InputError, match=words) as caught:
+        load(saved)
+    assert str(caught.value).startswith(str(saved))
+
+
+def test_files_that_are_no_model(saved, tmp_path):
+    whole = saved.read_bytes()
+    for length in (0, 10, 300, len(whole) // 2, len(whole) - 10):
+        saved.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="not a whole .npz file"):
+            load(saved)
+    with pytest.raises(InputError, match="No such file"):
+        load(tmp_path / "nowhere.npz")
+    with pytest.raises(InputError, match="cannot be read"):
+        load("a\0b")
+    saved.write_text("hello")
+    with pytest.raises(InputError, match="not a whole .npz file"):
+        load(saved)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(InputError, match="one.npz"):
+        load(tmp_path / "one.npz")
+    np.savez(saved, tinyseg=np.array({"a": 1}, dtype=object))
+    with pytest.raises(InputError, match="not a whole .npz file"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("output.bias", np.zeros(1), "output.bias should be float32"),
+        ("output.bias", np.full(1, np.nan, "f"), "output.bias holds a NaN"),
+        ("colour", np.zeros(1, "f"), "array 'colour' is not of this network"),
+    ],
+)
+def test_what_load_would_refuse_is_not_saved(name, array, words, tmp_path):
+    net = modified(maps=1)
+    params, state = net.init(np.random.default_rng(0))
+    with pytest.raises(ValueError, match=words):
+        save(tmp_path / "model.npz", net, {**params, name: array}, state, Preprocessing())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preprocessing_of_another_network_is_not_saved(tmp_path):
+    net = modified(maps=1)
+    with pytest.raises(ValueError, match="save: preprocessing makes 3 channels, the network takes 1"):
+        save(tmp_path / "model.npz", net, *net.init(np.random.default_rng(0)), Preprocessing(channels=3))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_entry_is_of_the_first_npy_format_and_little_endian(saved):
+    """NumPy's oldest array format, of plain types: what any NumPy reads on any machine."""
+    with zipfile.ZipFile(saved) as file:
+        for name in file.namelist():
+            header = file.read(name)[:128]
+            assert header.startswith(b"\x93NUMPY\x01\x00")
+            assert b"'descr': '<f4'" in header or b"'descr': '<U" in header
+
+
+def test_nothing_half_written(tmp_path):
+    net = modified(maps=1)
+    with pytest.raises(InputError, match="cannot be written"):
+        save(tmp_path / "nowhere" / "model.npz", net, *net.init(np.random.default_rng(0)), Preprocessing())
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,91 @@
+"""Pictures, pixel by pixel where it matters, and read back from their files."""
+
+import imageio.v3 as imageio
+import numpy as np
+
+from tinyseg.io import pictures
+
+IMAGE = np.linspace(0, 1, 64).reshape(8, 8)
+MASK = np.zeros((8, 8))
+MASK[2:7, 2:7] = 1
+
+
+def test_grey_clips_and_rounds():
+    picture = pictures.grey(np.array([[-0.5, 0.0], [0.5, 7.0]]))
+    np.testing.assert_array_equal(picture, [[[0] * 3, [0] * 3], [[128] * 3, [255] * 3]])
+
+
+def test_stretched_spans_the_whole():
+    np.testing.assert_allclose(pictures.full_contrast(IMAGE[:4], 0.2 + 0.1 * IMAGE), (IMAGE[:4] - 0.2) / 0.1)
+    np.testing.assert_array_equal(pictures.full_contrast(IMAGE, np.full(3, 0.5)), np.zeros((8, 8)))
+
+
+def test_overlay_tints_inside_draws_the_edge_and_leaves_the_rest():
+    picture = pictures.overlay(IMAGE, MASK, pictures.TRUTH)
+    np.testing.assert_array_equal(picture[MASK == 0], pictures.grey(IMAGE)[MASK == 0])
+    np.testing.assert_array_equal(picture[2, 2:7], [pictures.TRUTH] * 5)
+    inner = 0.7 * pictures.grey(IMAGE)[4, 4] + 0.3 * np.array(pictures.TRUTH)
+    np.testing.assert_allclose(picture[4, 4], inner, atol=0.5)
+
+
+def test_grid_places_and_enlarges():
+    black, white = np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 200, np.uint8)
+    sheet = pictures.grid([[black, white], [white, black]], width=12, gap=1)
+    assert sheet.shape == (2 * 9 + 1, 2 * 13 + 1, 3)
+    assert (sheet[1:9, 1:13] == 0).all() and (sheet[1:9, 14:26] == 200).all() and (sheet[0] == 255).all()
+
+
+def test_files_can_be_read_back(tmp_path):
+    picture = pictures.overlay(IMAGE, MASK, pictures.PREDICTION)
+    pictures.write_image(tmp_path / "a.png", picture)
+    np.testing.assert_array_equal(imageio.imread(tmp_path / "a.png"), picture)
+    frames = [pictures.grey(IMAGE), pictures.grey(1 - IMAGE), picture]
+    pictures.write_gif(tmp_path / "a.gif", frames, seconds=0.5)
+    read = imageio.imread(tmp_path / "a.gif", index=None)
+    assert read.shape == (3, 8, 8, 3)
+    assert np.abs(read[0].astype(int) - frames[0]).max() <= 2  # a GIF has 256 colours
+    assert imageio.immeta(tmp_path / "a.gif")["duration"] == 500
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.gif"}
+
+
+def test_label_maps_have_a_colour_for_each_class_and_white_for_none():
+    labels = np.uint8([[0, 1, 2], [255, 2, 0]])
+    picture, colours = pictures.label_map(labels, 3), pictures.class_colours(3)
+    np.testing.assert_array_equal(picture[0], colours)
+    np.testing.assert_array_equal(picture[1], [[255] * 3, colours[2], colours[0]])
+
+
+def test_colours_of_many_classes_differ():
+    colours = pictures.class_colours(40)
+    assert colours.shape == (40, 3) and len(np.unique(colours, axis=0)) == 40
+    np.testing.assert_array_equal(colours[:5], pictures.class_colours(5))
+
+
+def test_tinted_leaves_the_first_class_and_the_unlabelled():
+    labels = np.zeros((8, 8), np.uint8)
+    labels[0], labels[1] = 2, 255
+    picture = pictures.tinted(IMAGE, labels, 3)
+    np.testing.assert_array_equal(picture[1:], pictures.grey(IMAGE)[1:])
+    expected = 0.6 * pictures.grey(IMAGE)[0] + 0.4 * pictures.class_colours(3)[2]
+    np.testing.assert_allclose(picture[0], expected, atol=0.5)
+
+
+def test_legend_shows_every_colour_with_its_name():
+    names = ("background", "a", "structure")
+    one_line, three = pictures.legend(names, 400), pictures.legend(names, 120)
+    assert one_line.shape[1] == 400 and three.shape[1] == 120 and three.shape[0] > 2 * one_line.shape[0]
+    for picture in (one_line, three):
+        for colour in pictures.class_colours(3):
+            assert (picture == colour).all(axis=-1).sum() >= 14 * 14
+    dark = (one_line.max(axis=-1) < 60).sum(axis=0)
+    assert dark[30:110].sum() > dark[130:150].sum() > 0  # a longer name has more ink
+
+
+def test_images_of_16_bits_and_of_many_pages(tmp_path):
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    pictures.write_image(tmp_path / "deep.png", deep)
+    np.testing.assert_array_equal(imageio.imread(tmp_path / "deep.png"), deep)
+    pages = np.stack([deep, deep.T, deep[::-1], deep + 1])[..., :3]  # 3 pixels wide, and yet no colour
+    pictures.write_image(tmp_path / "pages.tif", pages, pages=True)
+    read = imageio.imread(tmp_path / "pages.tif", index=..., plugin="pillow")
+    np.testing.assert_array_equal(read, pages)

@@ -1,0 +1,1 @@
+"""What the command `tinyseg` and the demos share: run folders, flags, reports, segmenting."""

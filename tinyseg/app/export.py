@@ -1,0 +1,30 @@
+"""Write a trained network as an ONNX graph, to run it where there is neither tinyseg nor Python.
+
+It maps `image`, (N, channels, H, W) float32, to `output`; how images are made ready for it is in the file's
+metadata.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tinyseg.app.flags import Parser
+from tinyseg.app.run import guarded
+from tinyseg.errors import InputError
+from tinyseg.io.models import load
+from tinyseg.io.onnx import to_onnx
+
+
+@guarded
+def main(argv=None):
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="tinyseg export", description=__doc__, formatter_class=raw, allow_abbrev=False)
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model.npz of a training run")
+    parser.add_argument("out", metavar="OUT.onnx", type=Path, help="the file to write")
+    args = parser.parse_args(argv)
+    if args.out.suffix != ".onnx":  # a slip must not write over a model or an image
+        raise InputError(f"{args.out}: expected a name that ends in .onnx")
+    net, params, state, preprocessing = load(args.model)
+    to_onnx(net, params, state, args.out, preprocessing=preprocessing)
+    print(f"{args.out} computes what {args.model} computes")

@@ -1,0 +1,145 @@
+"""The flags of a training, with each network's own defaults."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+from tinyseg.fast import FAST
+from tinyseg.networks import FIBONACCI
+from tinyseg.ops import DEFINITIONS, SCIPY
+from tinyseg.optim import Adam, GradientDescent, constant, cosine, linear_end
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a mistake, without the usage above it."""
+
+    def error(self, message):
+        self.exit(2, f"error: {message} (--help lists the flags)\n")
+
+
+def number(kind, least, words):
+    """A flag's type: whole or, with `kind=float`, finite numbers from `least` on."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= (MOST if kind is int else sys.float_info.max):
+            raise argparse.ArgumentTypeError(f"expected {words}, got {text!r}")
+        return value
+
+    return parse
+
+
+MOST = 10**9  # what is beyond is a slip of the finger
+positive = number(int, 1, "a whole number of at least 1")
+above_zero = number(float, math.ulp(0.0), "a number above 0")
+
+
+def folder(text):
+    """A flag's type: a path, which an empty string is not."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder, got an empty name")
+    return Path(text)
+
+
+def dilations(text):
+    """A flag's type: whole numbers with commas between them."""
+    return tuple(positive(part) for part in text.split(","))
+
+
+STORY = {
+    "images": 200,
+    "size": 64,
+    "maps": 3,
+    "epochs": 25,
+    "batch": 2,
+    "rate": 1e-3,
+    "schedule": "linear-end",
+}
+LUNGNET = {
+    "images": 120,
+    "size": 96,
+    "maps": 12,
+    "epochs": 50,
+    "batch": 1,
+    "rate": 0.01,
+    "schedule": "cosine",
+}
+DEFAULTS = {"modified": STORY, "original": STORY, "lungnet": LUNGNET}  # the article's two can be compared
+ENGINES = {"fast": FAST, "definitions": DEFINITIONS, "scipy": SCIPY}
+
+
+def flags(story: str, network: str, out: str, prog: str | None = None) -> Parser:
+    """A parser of the flags for one network of DEFAULTS, which becomes `args.network`.
+
+    `story` is what --help begins with, `out` the default folder, `prog` the command's name.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=prog, description=story, formatter_class=raw, allow_abbrev=False)
+    parser.set_defaults(network=network, channels=1)
+    usual = DEFAULTS[network]
+
+    def add(flag, default, metavar, text, *, second=(), **how):
+        shown = {None: "", Path(out): f" (default {out})", FIBONACCI: " (default: the Fibonacci numbers)"}
+        text += shown.get(default, f" (default {default})")
+        parser.add_argument(flag, *second, default=default, metavar=metavar, help=text, **how)
+
+    add("--data", None, "DIR", "your images: <subject>_<image>.tif with ..._mask.tif, or images/ and masks/; "
+        "without it, synthetic ones", type=folder)  # fmt: skip
+    add("--out", Path(out), "DIR", "where the results go, in place of an earlier run's", type=folder)
+    add("--images", usual["images"], "N", "synthetic images, of which a fifth is held out",
+        type=number(int, 5, "a whole number of at least 5"))  # fmt: skip
+    add("--size", usual["size"], "N", "side in pixels; of your images, the centre square is resized to it",
+        type=positive)  # fmt: skip
+    add("--seed", 0, "N", "of images, weights and order; the same seed gives the same run",
+        type=number(int, 0, "a whole number of at least 0"))  # fmt: skip
+    add("--epochs", usual["epochs"], "N", "passes over the images", type=positive)
+    add("--batch", usual["batch"], "N", "images in each step", type=positive)
+    add("--rate", usual["rate"], "X", "learning rate", type=above_zero)
+    add("--schedule", usual["schedule"], None, "of the rate: constant, or down to 0 in a straight line over "
+        "the last fifth of the steps, or along a cosine",
+        choices=("constant", "linear-end", "cosine"))  # fmt: skip
+    add("--optimizer", "adam", None, "Adam, or plain gradient descent", choices=("adam", "descent"))
+    add("--maps", usual["maps"], "N", "channels of each dilated layer", type=positive)
+    add("--dilations", FIBONACCI, "D,D,...", "of the 3x3 layers, a number for each", type=dilations)
+    add("--engine", "fast", None, "run the fast twins, or the definitions that they are held to, or these "
+        "with SciPy's convolution, slowly", second=("--conv",), choices=tuple(ENGINES))  # fmt: skip
+    if network == "lungnet":
+        add("--norm", "instance", None, "of each slice by itself, or by running statistics",
+            choices=("instance", "batch"))  # fmt: skip
+        add("--entropy-weight", 0.1, "X", "of the semi-supervised term; 0 learns from annotated pixels alone",
+            type=number(float, 0, "a number of at least 0"))  # fmt: skip
+        add("--patience", 20, "N", "stop after so many epochs without a better one", type=positive)
+        add("--channels", 1, None, "of your images: grey, or red, green and blue", choices=(1, 3), type=int)
+    return parser
+
+
+def network_fields(args) -> dict:
+    """The flags that are fields of every network."""
+    return {"maps": args.maps, "dilations": args.dilations, "engine": ENGINES[args.engine]}
+
+
+def step_count(args, images: int) -> int:
+    """How many steps a training on so many images makes."""
+    return args.epochs * -(-images // args.batch)  # the last batch of an epoch may be smaller
+
+
+def optimizer_of(args):
+    """The optimiser that the flags ask for."""
+    return Adam() if args.optimizer == "adam" else GradientDescent()
+
+
+def schedule_of(args, images: int):
+    """The schedule of the rate that the flags ask for, in a training on so many images."""
+    steps = step_count(args, images)
+    schedules = {
+        "constant": constant(args.rate),
+        "linear-end": linear_end(args.rate, steps),
+        "cosine": cosine(args.rate, steps),
+    }
+    return schedules[args.schedule]

@@ -1,0 +1,187 @@
+"""Segment images with a trained network: for each, a mask, a probability map, and the mask on the image.
+
+An image goes the way of the training images, its shorter side resized to the training's size, but whole:
+nothing is cut off. The answer is brought back to the image's own size. --size N shows it to the network at
+another size, --size 0 at its own; what memory cannot hold is cut into overlapping tiles.
+
+Of two classes the probability map is a 16-bit PNG of the second one; of more it is a TIFF, a page for each
+class in the order of legend.png.
+A true mask, <image>_mask beside an image or of its name in masks/ beside images/, is compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tinyseg.app.flags import Parser, above_zero, folder, number
+from tinyseg.app.run import Run, guarded
+from tinyseg.errors import InputError
+from tinyseg.io import pictures
+from tinyseg.io.folder import images_in, truth_of
+from tinyseg.io.models import load
+from tinyseg.io.pixels import class_numbers, read_pages
+from tinyseg.io.preprocessing import MASK
+from tinyseg.io.tiles import GB, free_memory, probability_maps, tile_for
+from tinyseg.metrics import ConfusionMatrix, confusion_matrix
+from tinyseg.ops import UNLABELLED
+from tinyseg.training import most_probable
+
+LOG = "segment.txt"
+
+
+def parse(argv) -> argparse.Namespace:
+    """The flags."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="tinyseg segment", description=__doc__, formatter_class=raw, allow_abbrev=False)
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model.npz of a training run")
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="+", type=folder, help="files, also of many pages, or folders"
+    )
+    parser.add_argument(
+        "--out", type=folder, metavar="DIR", default=Path("runs/segmented"),
+        help="where the results go (default runs/segmented)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", type=number(int, 0, "a whole number of at least 0"), metavar="N",
+        help="the shorter side in pixels when the network sees it, 0: its own; things must then be as large "
+        "as they were in training (default: as in training)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory", type=above_zero, metavar="GB", default=free_memory() / GB,
+        help="what the network may take; larger images go in tiles (default: half of what is free)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threshold", type=number(float, 0, "a number of at least 0"), metavar="P", default=0.5,
+        help="of two classes, the probability above which a pixel is the second's (default 0.5)",
+    )  # fmt: skip
+    return parser.parse_args(argv)
+
+
+@guarded
+def main(argv=None):
+    args = parse(argv)
+    model = load(args.model)
+    files = list(dict.fromkeys(file for place in args.images for file in images_in(place)))
+    check_names(files, args.out)
+    run = Run(args.out, log=LOG, results=())
+    if (names := model[3].names)[2:]:
+        pictures.write_image(args.out / "legend.png", pictures.legend(names, 480))
+    counted, done = [], 0
+    for file in files:
+        try:
+            counted += segment(run, model, file, args)
+            done += 1
+        except InputError as error:  # the others are segmented all the same
+            run.fail(error)
+        except MemoryError:
+            run.fail(f"{file}: not enough memory; try a smaller --memory, or another --size")
+    if len(counted) > 1:
+        run.say(
+            f"all {len(counted)} with a true mask together: {score(ConfusionMatrix(np.sum(counted, axis=0)))}"
+        )
+    run.say(f"{done} of {len(files)} images segmented" + (f"; the results are in {args.out}" if done else ""))
+    if run.errors:
+        raise SystemExit(2)
+    return counted
+
+
+def check_names(files: list[Path], out: Path) -> None:
+    """Refuse to write over what is not an earlier segmentation's, or two images' results into one file."""
+    stems = {}
+    for file in files:
+        if file.parent.resolve() == out.resolve():
+            raise InputError(f"{out}: expected another folder than that of the images, got {file.name}'s own")
+        if file.stem in stems:
+            raise InputError(f"{file}: expected images of different names, got {stems[file.stem]} as well")
+        stems[file.stem] = file
+    for stem, file in stems.items():
+        stack = re.sub(r"_page\d+$", "", stem)  # results of a stack's pages have such names
+        if stack != stem and stack in stems:
+            raise InputError(f"{file}: expected images of different names, got {stems[stack]} and its pages")
+        for mask in (out / f"{stem}_mask.png", out / f"{stem}_page1_mask.png"):
+            if mask.exists() and not (out / LOG).exists():
+                raise InputError(f"{mask}: expected to write a mask here, got a file that is not from here")
+
+
+def segment(run: Run, model: tuple, file: Path, args) -> list[np.ndarray]:
+    """Segment each page of a file and write what came out; the confusion counts of those with a true mask."""
+    net, params, state, preprocessing = model
+    pages, memory, counted = read_pages(file), args.memory * GB, []
+    preprocessing = preprocessing.for_file(pages)
+    try:
+        known = truths(file, pages, preprocessing)
+    except InputError as error:  # what cannot be judged is segmented all the same
+        run.fail(error)
+        known = [None] * len(pages)
+    for page, (pixels, truth) in enumerate(zip(pages, known), 1):
+        name = file.stem + (f"_page{page}" if len(pages) > 1 else "")
+        try:
+            tile = tile_for(net, *preprocessing.shape(pixels, args.size), memory)
+        except InputError as error:
+            raise InputError(f"{file}: {error}; --memory and --size change that") from None
+        p = probability_maps(net, params, state, preprocessing, pixels, size=args.size, memory=memory)
+        classes = most_probable(p, args.threshold)
+        write(args.out / name, pixels, p, classes, preprocessing)
+        line = f"{name}: {about(pixels, p, classes, preprocessing, args)}" + (
+            f", in tiles of {tile}" if tile else ""
+        )
+        if truth is not None:
+            counts = confusion_matrix(classes, truth, net.classes)
+            counted.append(counts.counts)
+            line += f"; {score(counts)}"
+            if (truth == UNLABELLED).any() and counts.counts.any():
+                line += f" on the {np.mean(truth != UNLABELLED):.1%} that are annotated"
+        run.say(line)
+    return counted
+
+
+def about(pixels: np.ndarray, p: np.ndarray, classes: np.ndarray, preprocessing, args) -> str:
+    """In words: what was found, and how the network saw it."""
+    found = ", ".join(f"{name} {np.mean(classes == k):.1%}" for k, name in enumerate(preprocessing.names))
+    if len(p) == 1 and not classes.any():
+        found += f" (highest probability {p.max():.3f})"
+    size, seen = (f"{w} x {h}" for h, w in (pixels.shape[:2], preprocessing.shape(pixels, args.size)))
+    scale = f", 16-bit levels divided by {2**preprocessing.bits - 1}" if pixels.dtype == np.uint16 else ""
+    return f"{found}; {size} pixels, seen as {seen}{scale}"
+
+
+def truths(file: Path, pages: list[np.ndarray], preprocessing) -> list[np.ndarray | None]:
+    """For each page the classes that are true by the mask beside the file; None where there is no mask."""
+    beside = truth_of(file)
+    if beside is None:
+        return [None] * len(pages)
+    masks = read_pages(beside, indices=preprocessing.values != MASK)
+    if len(masks) != len(pages):
+        raise InputError(f"{beside}: expected pages like those of {file}, {len(pages)}, got {len(masks)}")
+    for mask, pixels in zip(masks, pages):
+        if mask.shape[:2] != pixels.shape[:2]:
+            wanted, got = ("{1} x {0}".format(*a.shape) for a in (pixels, mask))
+            raise InputError(f"{beside}: expected the size of {file}, {wanted}, got {got}")
+    return [class_numbers(mask, preprocessing.values, beside) for mask in masks]
+
+
+def write(path: Path, pixels: np.ndarray, p: np.ndarray, classes: np.ndarray, preprocessing) -> None:
+    """The three results of one image."""
+    values = np.array(preprocessing.values, np.uint8 if max(preprocessing.values) < 256 else np.uint16)
+    pictures.write_image(path.with_name(f"{path.name}_mask.png"), values[classes])
+    maps = np.rint(p * 65535).astype(np.uint16)
+    image = preprocessing(pixels, 0).mean(axis=0)  # (channels, H, W) -> (H, W)
+    if len(p) == 1:
+        pictures.write_image(path.with_name(f"{path.name}_probability.png"), maps[0])
+        on_it = pictures.overlay(image, classes, pictures.PREDICTION)
+    else:
+        pictures.write_image(path.with_name(f"{path.name}_probability.tif"), maps, pages=True)
+        on_it = pictures.tinted(image, classes, len(p))
+    pictures.write_image(path.with_name(f"{path.name}_overlay.png"), on_it)
+
+
+def score(counts: ConfusionMatrix) -> str:
+    """Dice and IoU in words: of two classes the second one's, of more the means."""
+    if not counts.counts.any():
+        return "nothing annotated to compare with"
+    mean = "mean " if len(counts.counts) > 2 else ""
+    return f"{mean}Dice {counts.dice:.3f}, {mean}IoU {counts.iou:.3f}"

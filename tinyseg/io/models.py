@@ -1,0 +1,149 @@
+"""A trained network as one .npz: every array under its own name, and all else as JSON. No pickle.
+
+All else is the preprocessing, and the architecture if it is a `DilatedFCN`: whoever has the file needs
+nothing more to use it. A network of your own is Python code, and a file never says what code to run. So the
+file holds its arrays alone, and `load(path, net)` wants the network.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import numpy as np
+
+from tinyseg.errors import InputError
+from tinyseg.io.files import write_whole
+from tinyseg.io.preprocessing import Preprocessing
+from tinyseg.networks import DilatedFCN
+
+VERSION = 3
+ABOUT = "tinyseg"  # the entry that holds the JSON
+TAKEN = {ABOUT, "file", "allow_pickle"}  # np.savez takes the last two for arguments of its own
+
+
+def save(path: str | Path, net: Any, params: dict, state: dict, preprocessing: Preprocessing) -> None:
+    """Write network, parameters, running statistics and preprocessing to `path`, whole or not at all.
+
+    Raises:
+        InputError: the place cannot be written to.
+        ValueError: the arrays are not the network's, or the preprocessing makes images that are not the
+            network's; the message names what.
+    """
+    if found := mismatch(net, params | state) or _misfit(net, preprocessing):
+        raise ValueError(f"save: {found}")
+    about = {"version": VERSION, "kind": type(net).__name__, "network": architecture(net)}
+    about["preprocessing"] = asdict(preprocessing)
+    content, arrays = BytesIO(), {ABOUT: np.array(json.dumps(about)), **params, **state}
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # which takes names for flags
+    write_whole(path, content.getvalue())
+
+
+def load(path: str | Path, net: Any = None) -> tuple[Any, dict, dict, Preprocessing]:
+    """Read (net, params, state, preprocessing) as `save` wrote them.
+
+    Args:
+        path: the file.
+        net: the network, if it is one of your own; of a `DilatedFCN` the file knows the architecture.
+
+    Raises:
+        InputError: no such file, not a tinyseg model, truncated, of another version or another network, or an
+            array that is missing, of no use, of another shape or dtype, or not finite; the message names it.
+    """
+    arrays, about = _read(path)
+    kind, described = about.get("kind"), about.get("network")
+    if described is None and net is None:
+        raise InputError(
+            f"{path}: holds a network of the kind {kind}, and a file never says what code to run; "
+            f"make that network and call load(path, net)"
+        )
+    if net is not None and (kind != type(net).__name__ or (described is None) != (architecture(net) is None)):
+        raise InputError(f"{path}: expected a network of the kind {type(net).__name__}, got {kind}")
+    try:
+        preprocessing = _built(Preprocessing, about["preprocessing"])
+        if described is not None:
+            saved = _built(DilatedFCN, described)
+            if net is not None and net != saved:
+                raise ValueError(f"it is {saved}, expected {net}")
+            net = net or saved
+        found = mismatch(net, arrays) or _misfit(net, preprocessing)
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise InputError(f"{path}: its network cannot be built ({error})") from None
+    if found:
+        raise InputError(f"{path}: {found}")
+    params, state = net.init(np.random.default_rng(0))
+    ours = ({name: arrays[name] for name in names} for names in (params, state))
+    return net, *ours, preprocessing
+
+
+def architecture(net) -> dict | None:
+    """Every hyper-parameter of a `DilatedFCN` by its name; None of a network of another kind."""
+    if type(net) is not DilatedFCN:  # a subclass may do anything
+        return None
+    return {field.name: getattr(net, field.name) for field in fields(net) if field.compare}
+
+
+def _read(path) -> tuple[dict, dict]:
+    """(arrays, about): all that is in the file."""
+    try:
+        content = BytesIO(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if not is_zipfile(content):
+        raise InputError(f"{path}: not a whole .npz file (no zip archive, or its end is missing)")
+    try:
+        with np.load(content, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # what a damaged file sets off inside a decoder may be anything
+        raise InputError(f"{path}: not a whole .npz file ({error})") from None
+    try:
+        about = json.loads(str(arrays.pop(ABOUT)))
+        version = about["version"]
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise InputError(f"{path}: an .npz file, but not a tinyseg model") from None
+    if version != VERSION:
+        raise InputError(f"{path}: of format version {version}; this tinyseg reads version {VERSION}")
+    return arrays, about
+
+
+def _built(kind, values: dict):
+    """A dataclass of this kind: every field by its name, so that none is filled in by today's default."""
+    names = {field.name for field in fields(kind) if field.compare}
+    if odd := sorted(names ^ set(values)):
+        raise ValueError(f"{odd[0]} is {'missing' if odd[0] in names else 'unknown'}")
+    return kind(**values)
+
+
+def _misfit(net, preprocessing: Preprocessing) -> str | None:
+    """What keeps this preprocessing from being the network's, in words; None if nothing does."""
+    channels, classes = getattr(net, "channels", None), getattr(net, "classes", None)
+    if channels not in (None, preprocessing.channels):
+        return f"preprocessing makes {preprocessing.channels} channels, the network takes {channels}"
+    if classes not in (None, len(preprocessing.values)):
+        return f"preprocessing has {len(preprocessing.values)} classes, the network {classes}"
+    return None
+
+
+def mismatch(net, arrays: dict) -> str | None:
+    """What keeps these arrays from being the network's, in words; None if nothing does."""
+    quick = replace(net, weight_std=0.0) if type(net) is DilatedFCN else net  # shapes need no random numbers
+    params, state = quick.init(np.random.default_rng(0))
+    expected = params | state
+    if clash := (TAKEN | (params.keys() & state.keys())) & expected.keys():
+        return f"the key {sorted(clash)[0]!r} is not free"
+    for name in sorted(arrays.keys() ^ expected.keys()):
+        return f"array {name!r} is {'not of this network' if name in arrays else 'missing'}"
+    for name, array in arrays.items():
+        want = np.asarray(expected[name])
+        array = np.asarray(array)
+        if array.shape != want.shape or array.dtype != want.dtype:
+            return f"{name} should be {want.dtype} {want.shape}, is {array.dtype} {array.shape}"
+        if not np.isfinite(array).all():
+            return f"{name} holds a NaN or an infinity"
+        if name.rpartition(".")[2] == "variance" and (array < 0).any():
+            return f"{name} is negative"
+    return None

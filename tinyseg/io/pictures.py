@@ -1,0 +1,112 @@
+"""Pictures of what a network does: panels, overlays and GIFs, as uint8 RGB arrays (H, W, 3)."""
+
+from __future__ import annotations
+
+from colorsys import hsv_to_rgb
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont  # comes with imageio
+from scipy.ndimage import binary_erosion
+
+from tinyseg.io.files import write_whole
+from tinyseg.ops import UNLABELLED
+
+TRUTH = (255, 209, 0)  # yellow and blue stay apart for colour-blind eyes too
+PREDICTION = (64, 160, 255)
+# Of classes, the first is most often the background. After Okabe & Ito's palette for colour-blind eyes.
+CLASSES = (
+    (70, 70, 70), (86, 180, 233), (240, 228, 66), (0, 158, 115), (213, 94, 0), (204, 121, 167),
+    (230, 159, 0), (0, 114, 178),
+)  # fmt: skip
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """An image or mask (H, W) in [0, 1] as a grey picture; what lies outside is clipped."""
+    level = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    return np.repeat(level[..., None], 3, axis=-1)  # (H, W) -> (H, W, 3)
+
+
+def full_contrast(image: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The image with its values spread so that the lowest of `whole` becomes 0 and the highest 1."""
+    low, high = whole.min(), whole.max()
+    return (image - low) / (high - low) if high > low else np.zeros_like(image)
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """The image (H, W) in grey, with the mask (H, W; not 0 is in) tinted and its edge drawn in a colour."""
+    picture = grey(image).astype(np.float64)
+    inside = mask.astype(bool)
+    edge = inside & ~binary_erosion(inside)
+    picture[inside] = 0.7 * picture[inside] + 0.3 * np.array(colour)
+    picture[edge] = colour
+    return picture.round().astype(np.uint8)
+
+
+def class_colours(count: int) -> np.ndarray:
+    """A colour for each of so many classes, (count, 3): CLASSES, then hues a golden section apart."""
+    more = (hsv_to_rgb(0.618 * k % 1, 0.5, 0.9 - 0.4 * (k % 2)) for k in range(len(CLASSES), count))
+    return np.array([*CLASSES, *(np.multiply(colour, 255) for colour in more)], np.uint8)[:count]
+
+
+def label_map(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels (H, W) as a picture, each class in its colour and UNLABELLED white."""
+    colours = np.full((256, 3), 255, np.uint8)
+    colours[:classes] = class_colours(classes)
+    return colours[labels]  # (H, W) -> (H, W, 3)
+
+
+def tinted(image: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """The image (H, W) in grey, with every class but the first, and not UNLABELLED, tinted in its colour."""
+    picture, colours = grey(image).astype(np.float64), label_map(labels, classes)
+    inside = (labels != 0) & (labels != UNLABELLED)
+    picture[inside] = 0.6 * picture[inside] + 0.4 * colours[inside]
+    return picture.round().astype(np.uint8)
+
+
+def legend(names: tuple[str, ...], width: int) -> np.ndarray:
+    """The name of each class beside its colour, in as many lines as a picture of that width takes."""
+    font, height, box = ImageFont.load_default(14), 22, 14
+    places, line, left = [], 0, 8
+    for name in names:
+        needed = box + 24 + int(font.getlength(name))
+        if left > 8 and left + needed > width:
+            line, left = line + 1, 8
+        places.append((left, line * height + 4))
+        left += needed
+    strip = Image.new("RGB", (width, (line + 1) * height + 4), "white")
+    draw = ImageDraw.Draw(strip)
+    for (x, y), name, colour in zip(places, names, class_colours(len(names)).tolist()):
+        draw.rectangle((x, y, x + box, y + box), fill=tuple(colour))
+        draw.text((x + box + 6, y - 1), name, fill="black", font=font)
+    return np.asarray(strip)
+
+
+def grid(rows: list[list[np.ndarray]], *, width: int = 192, gap: int = 4) -> np.ndarray:
+    """Pictures of one size in rows, on white, each enlarged by a whole factor to about `width` pixels."""
+    factor = max(1, round(width / rows[0][0].shape[1]))
+    enlarged = [[p.repeat(factor, axis=0).repeat(factor, axis=1) for p in row] for row in rows]
+    h, w, _ = enlarged[0][0].shape
+    sheet = np.full((len(rows) * (h + gap) + gap, len(rows[0]) * (w + gap) + gap, 3), 255, np.uint8)
+    for i, row in enumerate(enlarged):
+        for j, picture in enumerate(row):
+            top, left = gap + i * (h + gap), gap + j * (w + gap)
+            sheet[top : top + h, left : left + w] = picture
+    return sheet
+
+
+def write_image(path: str | Path, picture: np.ndarray, *, pages: bool = False) -> None:
+    """Write a picture, whole or not at all, in the format of the path's suffix.
+
+    Takes (H, W) uint8 or uint16, or (H, W, 3) uint8; with `pages`, many of them for one TIFF, (pages, H, W).
+    """
+    suffix = Path(path).suffix
+    content = imageio.imwrite("<bytes>", picture, extension=suffix, plugin="pillow", is_batch=pages)
+    write_whole(path, content)
+
+
+def write_gif(path: str | Path, frames: list[np.ndarray], *, seconds: float) -> None:
+    """Write pictures of one size as an endless animation, each shown so many seconds."""
+    content = imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=1000 * seconds, loop=0)
+    write_whole(path, content)
