@@ -31,7 +31,7 @@ def main(argv=None):
 
     from tinyseg import fast, ops
     from tinyseg.fast import FAST, conv
-    from tinyseg.training import keep_memory
+    from tinyseg.fast.memory import keep_memory
 
     def conv2d_scipy(x, weight, d):  # the definition
         return ops.conv2d_scipy(x, weight, dilation=d)

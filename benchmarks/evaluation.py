@@ -20,7 +20,7 @@ def main(argv=None):
     from engines import PyTorch, PyTorchChannelsLast, Work
 
     from tinyseg import lungnet
-    from tinyseg.training import keep_memory
+    from tinyseg.fast.memory import keep_memory
 
     keep_memory()  # of the C library, for both
     net, rng = lungnet(), np.random.default_rng(0)

@@ -33,8 +33,8 @@ def main(argv=None):
     same_terms(args.threads)
     import engines  # only now: the libraries read their number of threads when they are loaded
 
+    from tinyseg.fast.memory import keep_memory
     from tinyseg.io.files import write_whole
-    from tinyseg.training import keep_memory
 
     keep_memory()  # every engine in this process has the same C library
     if args.peak:

@@ -14,8 +14,8 @@ from tinyseg.app.progress import Progress
 from tinyseg.app.run import Run, guarded
 from tinyseg.app.train import introduce
 from tinyseg.data import random_symmetry
+from tinyseg.fast.memory import keep_memory
 from tinyseg.io.preprocessing import preprocessing_of
-from tinyseg.training import keep_memory
 
 
 def story(args, network):

@@ -282,7 +282,7 @@ def test_kept_memory_is_not_fetched_again():
     code = """
 import resource, sys
 import numpy as np
-from tinyseg.training import keep_memory
+from tinyseg.fast.memory import keep_memory
 
 if sys.argv[1] == "keep":
     keep_memory()

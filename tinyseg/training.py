@@ -11,7 +11,6 @@ Early stopping is a `break`. To keep the best is a comparison. To go on later, h
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -185,19 +184,3 @@ def outputs(net, params, state, images, batch: int = 8):
     batch = min(batch, max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
     pieces = (images[i : i + batch] for i in range(0, len(images), batch))
     return np.concatenate([net(params, state, piece)[0] for piece in pieces])
-
-
-def keep_memory():
-    """Let this process keep the memory that it frees, so that each step finds it where the last one left it.
-
-    Linux's C library gives a step's memory back to the system, and the next step fetches it again, page by
-    cleared page, a fifth to almost half of the time. That is for a program to change, not for a
-    library: call it once, before you train. It then keeps about 1 GB. Without glibc it does nothing.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    mallopt(trim_threshold, 2**30)
-    mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)  # an older glibc's largest

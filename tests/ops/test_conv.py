@@ -122,6 +122,12 @@ def test_nobody_wrote_the_gradients_that_autograd_finds_through_scipy(case):
     check_gradients(lambda x, weight: conv2d_scipy(x, weight, dilation=case[-1]), {"x": x, "weight": weight})
 
 
+@pytest.mark.parametrize("case", CASES[1:4] + CASES[11:12], ids=str)
+def test_all_derivatives_of_the_definition(case):
+    x, weight, bias, _ = arrays(case)
+    check_op(lambda *a: conv2d_scipy(*a, dilation=case[-1]), x, weight, bias)
+
+
 @pytest.mark.parametrize("case", CASES[1:8], ids=str)
 def test_derivatives_of_each_side(case):
     x, weight, _, g = arrays(case)

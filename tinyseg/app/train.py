@@ -16,12 +16,13 @@ from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
 from tinyseg.app.run import Run, guarded
 from tinyseg.data import Dataset, random_symmetry
+from tinyseg.fast.memory import keep_memory
 from tinyseg.io.graph import summary
 from tinyseg.io.models import save
 from tinyseg.io.preprocessing import preprocessing_of
 from tinyseg.networks import DilatedFCN, lungnet, modified, original
 from tinyseg.ops import median_frequency, semi_supervised
-from tinyseg.training import Snapshot, begin, evaluate, fit, keep_memory
+from tinyseg.training import Snapshot, begin, evaluate, fit
 
 
 def network(args, classes: int) -> DilatedFCN:

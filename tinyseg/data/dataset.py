@@ -47,7 +47,8 @@ class Dataset:
         known = labels[labels != UNLABELLED]
         if known.size and known.max() >= len(class_names):
             raise ValueError(
-                f"Dataset: expected labels below {len(class_names)}, one for each class name, got {known.max()}"
+                f"Dataset: expected labels below {len(class_names)}, a number for each class name, "
+                f"got {known.max()}"
             )
         names = tuple(self.names) or tuple(map(str, range(len(images))))
         subjects = tuple(self.subjects) or names

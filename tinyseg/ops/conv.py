@@ -9,7 +9,8 @@ A convolution layer looks at each pixel's neighbours through a small kernel of `
 
 Here x is zero outside the image. This file computes y in two ways:
 
-1. `conv2d_scipy` is the definition, through SciPy. Nobody wrote a derivative for it: autograd finds one.
+1. `conv2d_scipy` is the definition, by autograd's version of `scipy.signal.convolve`. Nobody wrote a
+   derivative for it here: autograd finds one.
 2. `conv2d` is written by hand: one matrix product for each tap, and both gradients right below.
 
 A third way is the same function again, made fast. It is not on the reading path: see fast/conv.py, and
@@ -33,8 +34,7 @@ from autograd.scipy.signal import convolve
 def conv2d_scipy(x, weight, bias=None, *, dilation: int = 1):
     """The same function as `conv2d`, as its definition says it; autograd differentiates it.
 
-    Arguments, result and errors are those of `conv2d`. Slow: it serves to understand, and to test. There is
-    no forward mode, because autograd has none for its `convolve`.
+    Arguments, result and errors are those of `conv2d`. Slow: it serves to understand, and to test.
     """
     check_conv2d(x, weight, bias, dilation)
     (n, _, h, w), (o, _, kh, kw), d = x.shape, weight.shape, int(dilation)
@@ -44,12 +44,17 @@ def conv2d_scipy(x, weight, bias=None, *, dilation: int = 1):
     x = np.transpose(x, (3, 5, 0, 1, 2, 4))  # -> (d, d, N, C, rows, columns)
     x = np.reshape(x, (d * d * n, -1, rows, columns))  # -> (d*d*N, C, rows, columns): the sub-images
     x = np.pad(x, [(0, 0), (0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2)], "constant")
-    turned = weight[:, :, ::-1, ::-1]  # SciPy's convolution turns its kernel by 180 degrees; this undoes it
+    turned = weight[:, :, ::-1, ::-1]  # a convolution turns its kernel by 180 degrees; this undoes it
     y = convolve(x, turned, axes=([2, 3], [2, 3]), dot_axes=([1], [1]), mode="valid")
     y = np.reshape(y, (d, d, n, o, rows, columns))  # (d*d*N, O, rows, columns) -> (d, d, N, O, ...)
     y = np.transpose(y, (2, 3, 4, 0, 5, 1))  # -> (N, O, rows, d, columns, d)
     y = np.reshape(y, (n, o, rows * d, columns * d))[:, :, :h, :w]  # -> (N, O, H, W)
     return y if bias is None else y + np.reshape(bias, (1, -1, 1, 1))  # (O,) -> (1, O, 1, 1)
+
+
+defjvp(
+    convolve, "same", "same"
+)  # autograd has no forward mode for it; it is linear in both, so it is its own
 
 
 # 2. By hand. Everything follows from one number. Multiply the convolution (without its bias) by any array g
