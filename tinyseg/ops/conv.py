@@ -19,7 +19,7 @@ docs/convolution.md, which goes there step by step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 
 import autograd.numpy as np
 import numpy
@@ -150,7 +150,8 @@ for side in (_output, _input, _weight):
     defjvp(side, "same", "same")
 
 
-def _taps(kernel, dilation, height, width) -> Iterator[tuple]:
+@lru_cache
+def _taps(kernel, dilation, height, width) -> tuple:
     """Each tap as three indices: of its weights, of the pixels that it serves, and of those it looks at.
 
     The pixels x[there] lie one offset away from y[here]. A tap that sees only zeros does not come up.
@@ -159,15 +160,14 @@ def _taps(kernel, dilation, height, width) -> Iterator[tuple]:
     def overlap(offset, side):  # which places have a neighbour at this offset, and which are neighbours
         return slice(max(0, -offset), side - max(0, offset)), slice(max(0, offset), side - max(0, -offset))
 
-    everything = slice(None)
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            down, right = dilation * (i - kernel[0] // 2), dilation * (j - kernel[1] // 2)
-            if abs(down) < height and abs(right) < width:
-                (rows, rows_there), (columns, columns_there) = overlap(down, height), overlap(right, width)
-                here, there = (rows, columns), (rows_there, columns_there)
-                both = everything, everything
-                yield (*both, i, j), (*both, *here), (*both, *there)
+    taps, everything = [], (slice(None), slice(None))
+    for i, j in numpy.ndindex(kernel):
+        down, right = dilation * (i - kernel[0] // 2), dilation * (j - kernel[1] // 2)
+        if abs(down) < height and abs(right) < width:
+            (rows, rows_there), (columns, columns_there) = overlap(down, height), overlap(right, width)
+            here, there = (rows, columns), (rows_there, columns_there)
+            taps.append(((*everything, i, j), (*everything, *here), (*everything, *there)))
+    return tuple(taps)
 
 
 def _mix(matrix, x):
