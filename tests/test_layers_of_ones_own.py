@@ -3,14 +3,16 @@
 import re
 from pathlib import Path
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
 
 from tinyseg import DilatedFCN, Preprocessing, begin, evaluate, fit, load, predict, save, using
 from tinyseg.errors import InputError
+from tinyseg.fast import FAST
 from tinyseg.gradcheck import check_layer
 from tinyseg.io.onnx import to_onnx
-from tinyseg.layers import Block, Calls, Conv2d, InstanceNorm, Sequential
+from tinyseg.layers import BatchNorm, Block, Calls, Conv2d, InstanceNorm, Sequential
 from tinyseg.ops import DEFINITIONS
 
 PAGE = (Path(__file__).parent.parent / "docs/layers.md").read_text()
@@ -145,3 +147,104 @@ def init_named(name, layer):
     from tinyseg.layers import init_all
 
     return init_all({name: layer}, np.random.default_rng(0))
+
+
+class Layer:
+    """A layer without parameters, from a function of x."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def init(self, rng):
+        return {}, {}
+
+    def __call__(self, params, state, x, *, train=False, rng=None):
+        return self.function(x), state
+
+
+ODD = {
+    "its own count of pixels": lambda x: (
+        x - anp.sum(x, axis=(0, 2, 3), keepdims=True) / (x.size // x.shape[1])
+    ),
+    "its own width": lambda x: x - anp.sum(x, axis=3, keepdims=True) / x.shape[3],
+    "a channel of places": lambda x: x + np.linspace(0, 1, x.shape[3], dtype=np.float32),
+    "another way for wide images": lambda x: anp.tanh(x) if x.shape[3] > 64 else x,
+    "padding of odd sizes": lambda x: anp.pad(
+        x, [(0, 0)] * 2 + [(0, s % 2) for s in x.shape[2:]], "constant"
+    ),
+    "an index of numbers": lambda x: x[:, np.array([1, 0])],
+    "a look at values": lambda x: anp.tanh(x) if x.max() > 0 else x,
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_no_graph_of_another_network_is_written(name, tmp_path):
+    pytest.importorskip("onnx")
+    net = Sequential(Conv2d(1, 2), Layer(ODD[name]), Conv2d(2, 2, 1))
+    with pytest.raises(ValueError):
+        to_onnx(net, *net.init(np.random.default_rng(0)), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_network_with_the_same_shapes_is_not_loaded(tmp_path):
+    one, other = (Sequential(Conv2d(1, 4, 3, d), InstanceNorm(4, eps), Conv2d(4, 2, 1))
+                  for d, eps in ((1, 1e-5), (5, 1.0)))  # fmt: skip
+    save(tmp_path / "net.npz", one, *one.init(np.random.default_rng(0)), Preprocessing())
+    assert load(tmp_path / "net.npz", using(one, DEFINITIONS))[0] == one
+    with pytest.raises(InputError, match="dilation=5.*got .*dilation=1"):
+        load(tmp_path / "net.npz", other)
+
+
+def test_using_reaches_layers_wherever_they_are():
+    class Plain:
+        def __init__(self):
+            self.first, self.others = Conv2d(1, 2), {"a": [Conv2d(2, 2)], "b": (Conv2d(2, 1),)}
+
+        def init(self, rng):
+            return {}, {}
+
+    plain = Plain()
+    changed = using(Sequential(plain, Conv2d(1, 1)), DEFINITIONS).layers[0]
+    inside = changed.first, changed.others["a"][0], changed.others["b"][0]
+    assert all(layer.engine is DEFINITIONS for layer in inside)
+    assert plain.first.engine is not DEFINITIONS
+    net = DilatedFCN(maps=1)
+    assert net.layers["block1"].engine is net.engine
+    assert using(net, DEFINITIONS).layers["block1"].conv.engine is DEFINITIONS
+
+
+class Counting:
+    """A norm-like layer that keeps a mean, written as a newcomer would write it: with a box in its state."""
+
+    def init(self, rng):
+        return {"scale": np.ones(1, np.float32)}, {"mean": np.zeros(1, np.float32)}
+
+    def __call__(self, params, state, x, *, train=False, rng=None):
+        if train:
+            state = {"mean": 0.9 * state["mean"] + 0.1 * anp.sum(x) / x.size}
+        return params["scale"] * x - anp.reshape(state["mean"], (1, 1, 1, 1)), state
+
+
+def test_no_box_stays_in_a_snapshots_state(page):
+    net = page["Small"](Conv2d(1, 2), Counting())
+    (snapshot,) = fit(net, page["data"], begin(net), epochs=1)
+    assert all(isinstance(array, np.ndarray) for array in snapshot.state.values())
+    assert np.isfinite(predict(net, snapshot.params, snapshot.state, page["data"].images)).all()
+
+
+def test_a_layer_that_is_not_called_keeps_its_state():
+    layers = {"a": BatchNorm(1), "b": BatchNorm(1)}
+    from tinyseg.layers import init_all
+
+    params, state = init_all(layers, np.random.default_rng(0))
+    run = Calls(layers, params, state, train=True, rng=None)
+    run("a", np.random.default_rng(0).normal(size=(1, 1, 4, 4)).astype("f"))
+    assert run.state["b.mean"] is state["b.mean"] and run.state["a.mean"] is not state["a.mean"]
+
+
+@pytest.mark.parametrize("engine", [FAST, DEFINITIONS], ids=["fast", "definitions"])
+@pytest.mark.parametrize("train", [True, False])
+def test_a_residual_that_does_not_fit_is_refused_by_both_engines(engine, train):
+    block = using(Block(Conv2d(3, 1), BatchNorm(1), residual=True), engine)
+    with pytest.raises(ValueError, match=r"residual: expected x \(N, 1 or 1, H, W\)"):
+        block(*block.init(np.random.default_rng(0)), np.zeros((1, 3, 4, 4), np.float32), train=train)

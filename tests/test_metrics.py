@@ -102,3 +102,14 @@ def test_a_class_that_is_not_there_has_no_part_in_the_mean_unless_it_was_found()
 def test_what_cannot_be_counted(prediction, truth, words):
     with pytest.raises(ValueError, match=words):
         confusion_matrix(np.array(prediction), np.array(truth), 3)
+
+
+def test_a_score_that_is_no_number_is_above_no_threshold():
+    scores, truth = np.array([np.nan, 0.9, 0.2, 0.1]), np.array([1, 1, 0, 0])
+    threshold, dice = best_threshold(scores, truth)
+    assert two(scores > threshold, truth).dice == dice == pytest.approx(2 / 3)
+
+
+def test_probabilities_are_no_classes():
+    with pytest.raises(ValueError, match="expected whole numbers, got float64"):
+        confusion_matrix(np.array([0.5]), np.array([1]))

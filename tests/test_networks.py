@@ -185,7 +185,7 @@ def test_loss_by_head():
     y = np.array([[[[0.25, 0.5]]]], np.float32)
     assert modified().loss(y, labels) == pytest.approx((0.25**2 + 0.5**2) / 2)
     assert original().loss(np.zeros((1, 2, 1, 2), np.float32), labels) == pytest.approx(np.log(2))
-    with pytest.raises(ValueError, match="labels 0 and 1, got 255"):
+    with pytest.raises(ValueError, match="labels 0 and 1, got 0 to 255"):
         modified().loss(y, np.array([[[0, 255]]], np.uint8))
 
 

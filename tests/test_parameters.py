@@ -1,6 +1,7 @@
 """One vector and back, differentiably."""
 
 import numpy as np
+import pytest
 from autograd import grad, make_jvp
 from harness import check_op
 
@@ -33,3 +34,9 @@ def test_derivatives():
         return pieces["a"] * pieces["c"] + pieces["b"][:3] ** 2
 
     check_op(op, np.random.default_rng(0).normal(size=11))
+
+
+@pytest.mark.parametrize("arrays", [{}, {"a": np.zeros(2, "f"), "b": np.zeros(2)}, {"a": np.zeros(2, int)}])
+def test_parameters_have_one_dtype(arrays):
+    with pytest.raises(ValueError, match="one dtype, float32 or float64"):
+        flatten(arrays)

@@ -202,9 +202,36 @@ def test_nothing_to_train_on():
         next(fit(NET, nothing, begin(NET, 0), epochs=1))
 
 
+@pytest.mark.parametrize("batch", [0, -1, 2.5, True])
+def test_a_batch_is_a_whole_number(batch):
+    with pytest.raises(ValueError, match="expected a whole batch of at least 1 image"):
+        next(stream(batch=batch))
+
+
+def test_a_start_of_another_network_or_optimiser_is_refused():
+    with pytest.raises(ValueError, match="expected a start of this network, with "):
+        next(fit(NET, TRAIN, begin(modified(maps=1, dilations=(1,))), epochs=1))
+    for made_for, used in ((Adam(), GradientDescent()), (GradientDescent(), Adam())):
+        with pytest.raises(ValueError, match="made for another optimiser"):
+            next(fit(NET, TRAIN, begin(NET, 0, made_for), epochs=1, optimizer=used))
+
+
+def test_a_snapshot_is_nobody_elses():
+    """What one does to it does not reach the training that goes on."""
+    training, expected = stream(epochs=2), last(epochs=2)
+    for array in next(training).params.values():
+        array[...] = 0
+    same(next(training), expected)
+
+
+def test_images_of_another_form_are_refused():
+    with pytest.raises(ValueError, match=r"expected images \(N, channels, H, W\)"):
+        predict(NET, *NET.init(np.random.default_rng(0)), np.zeros((2, 16, 16), np.float32))
+
+
 def test_masks_need_no_softmax_and_more_classes_do():
     """What cannot be learnt or counted is refused by whoever sees it first."""
-    with pytest.raises(ValueError, match="labels 0 and 1, got 2"):
+    with pytest.raises(ValueError, match="labels 0 and 1, got 0 to 2"):
         judged(begin(NET, 0), data=Dataset(HELD_OUT.images, 2 * HELD_OUT.labels))
     net = original(classes=2)
     with pytest.raises(ValueError, match="labels 0 to 1, got 0 to 2"):
@@ -255,7 +282,7 @@ def test_large_images_are_looked_at_a_few_at_once():
     seen = []
 
     class Net:
-        def __call__(self, params, state, x):
+        def __call__(self, params, state, x, *, train, rng):
             seen.append(len(x))
             return x, state
 

@@ -135,7 +135,8 @@ def check_layer(layer, x, *, train: bool = True, seed: int = 0, **options) -> Re
     # Initial zeros and ones are special points, at which a wrong gradient can hide: move off them.
     params = {name: array + 0.1 * rng.normal(size=np.shape(array)) for name, array in params.items()}
     state = {name: np.array(array, np.float64) for name, array in state.items()}
-    takes_rng = "rng" in inspect.signature(layer).parameters
+    named = inspect.signature(layer).parameters.values()
+    takes_rng = any(p.name == "rng" or p.kind is p.VAR_KEYWORD for p in named)
 
     def function(x, **params):
         drawn = {"rng": np.random.default_rng(seed)} if takes_rng else {}

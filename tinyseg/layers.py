@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,10 @@ class Block:
         """(N, C_in, H, W) to ((N, C_out, H, W), state)."""
         run = Calls(self._parts, params, state, train=train, rng=rng)
         y = run("conv", x)
+        if self.residual and x.shape[1] not in (1, y.shape[1]):
+            raise ValueError(
+                f"residual: expected x (N, 1 or {y.shape[1]}, H, W) to join {y.shape}, got {x.shape}"
+            )
         if self._has_twin(train):
             return self._twin(run, x if self.residual else None, y)
         if self.norm is not None:
@@ -173,8 +178,9 @@ class Block:
     # The one exception to "a layer reads like its formula": norm, add and relu have a common fast twin.
 
     def _has_twin(self, train):
-        by_batch = type(self.norm) in (BatchNorm, InstanceNorm) and (train or not self.norm.running)
-        return by_batch and self.engine.norm_add_relu is not None
+        if type(self.norm) not in (BatchNorm, InstanceNorm) or self.norm.engine != self.engine:
+            return False
+        return self.engine.norm_add_relu is not None and (train or not self.norm.running)
 
     def _twin(self, run, x, y):
         norm, params, state = self.norm, run.params["norm"], run.old_state.get("norm", {})
@@ -222,7 +228,7 @@ class Calls:
     def __init__(self, layers: Mapping, params, state, *, train: bool, rng):
         self.layers, self.train, self.rng = layers, train, rng
         self.params, self.old_state = by_layer(params), by_layer(state)
-        self.state: dict = {}
+        self.state = dict(state)  # of a layer that is not called it stays as it is
 
     def __call__(self, name: str, x):
         """The result of the layer of this name."""
@@ -241,19 +247,26 @@ class Calls:
 
 
 def using(layer, engine: Engine):
-    """The same layer or network with another engine everywhere inside, such as `ops.DEFINITIONS`."""
-    if isinstance(layer, Sequential):
-        layer = copy(layer)  # of a subclass, too
-        object.__setattr__(layer, "layers", using(layer.layers, engine))
-        return layer
-    if is_dataclass(layer) and not isinstance(layer, Engine | type):
-        parts = {f.name: using(getattr(layer, f.name), engine) for f in fields(layer) if f.init}
-        return replace(layer, **parts)
+    """The same layer or network with another engine everywhere inside, such as `ops.DEFINITIONS`.
+
+    "Inside" are a layer's attributes, and what stands in tuples, lists and dicts there. A layer that is made
+    anew in each call has to be given its engine where it is made.
+    """
+    if isinstance(layer, Engine):
+        return engine
     if type(layer) in (tuple, list):
         return type(layer)(using(part, engine) for part in layer)
-    if type(layer) is dict:
+    if isinstance(layer, Mapping):
         return {name: using(part, engine) for name, part in layer.items()}
-    return engine if isinstance(layer, Engine) else layer
+    if not hasattr(layer, "init") or isinstance(layer, type):
+        return layer
+    layer = copy(layer)
+    for name, value in list(vars(layer).items()):
+        if isinstance(getattr(type(layer), name, None), cached_property):
+            del vars(layer)[name]  # it was made with the other engine
+        else:
+            object.__setattr__(layer, name, using(value, engine))
+    return layer
 
 
 def init_all(layers: Mapping, rng: np.random.Generator):

@@ -67,6 +67,10 @@ def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int = 2
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"confusion_matrix: expected equal shapes, got {prediction.shape} and {truth.shape}")
+    if prediction.dtype.kind not in "bui" or truth.dtype.kind not in "bui":
+        raise ValueError(
+            f"confusion_matrix: expected whole numbers, got {prediction.dtype} and {truth.dtype}"
+        )
     known = truth != UNLABELLED
     pairs = np.stack([truth[known], prediction[known]]).astype(np.int64)  # (2, pixels)
     if pairs.size and not (pairs.min() >= 0 and pairs.max() < classes):
@@ -90,6 +94,7 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]
         raise ValueError(f"best_threshold: expected equal shapes, got {scores.shape} and {truth.shape}")
     known = truth != UNLABELLED
     scores, there = scores[known], truth[known].astype(bool)
+    scores = np.where(np.isnan(scores), -np.inf, scores)  # a NaN is above no threshold
     order = np.argsort(scores)[::-1]
     ordered, there = scores[order], there[order]
     if not there.any():

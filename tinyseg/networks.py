@@ -54,9 +54,10 @@ class LinearHead:
         Raises:
             ValueError: a label is neither; an unlabelled pixel has no squared error.
         """
-        if labels.size and labels.max() > 1:
+        if labels.size and not 0 <= labels.min() <= labels.max() <= 1:
             raise ValueError(
-                f"a linear head: expected labels 0 and 1, got {labels.max()}; use a softmax head"
+                f"a linear head: expected labels 0 and 1, "
+                f"got {labels.min()} to {labels.max()}; a softmax head takes more"
             )
         return mean_squared_error(y, labels[:, None].astype(y.dtype))  # (N, H, W) -> (N, 1, H, W)
 

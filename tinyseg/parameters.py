@@ -12,7 +12,12 @@ from autograd.extend import SparseObject, defjvp, defvjp, primitive, vspace
 
 def flatten(arrays: dict) -> np.ndarray:
     """All entries in the dict's order, one vector of the arrays' common dtype."""
-    return np.concatenate([array.ravel() for array in arrays.values()])
+    dtypes = {str(np.asarray(array).dtype) for array in arrays.values()}
+    if dtypes not in ({"float32"}, {"float64"}):
+        raise ValueError(
+            f"expected parameters of one dtype, float32 or float64, got {sorted(dtypes) or 'none'}"
+        )
+    return np.concatenate([np.ravel(array) for array in arrays.values()])
 
 
 def unflatten(vector, like: dict) -> dict:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from autograd import make_vjp
+from autograd.tracer import getval
 
 from tinyseg.metrics import ConfusionMatrix, confusion_matrix
 from tinyseg.optim import Adam, constant
@@ -82,8 +83,7 @@ def fit(
         Diverged: the loss or a parameter became infinite or NaN.
         ValueError: there is nothing to train on.
     """
-    if not len(data.images):
-        raise ValueError("fit: expected images to train on, got none")
+    check_fit(net, data, start, batch, optimizer)
     like, state, memory, step = start.params, start.state, start.memory, start.step
     vector, rng = flatten(start.params), generator(start.rng)
     for epoch in range(start.epoch + 1, epochs + 1):
@@ -97,8 +97,37 @@ def fit(
             step += 1
             check_finite(value, vector, step, rate)
             losses.append(value)
-        params = unflatten(vector, like)
-        yield Snapshot(epoch, step, tuple(losses), params, state, memory, rng.bit_generator.state)
+        params = unflatten(vector.copy(), like)  # so that a snapshot is nobody else's
+        yield Snapshot(epoch, step, tuple(losses), params, dict(state), memory, rng.bit_generator.state)
+
+
+def check_fit(net, data, start: Snapshot, batch: int, optimizer) -> None:
+    """One clear error before anything is trained."""
+    if not len(data.images):
+        raise ValueError("fit: expected images to train on, got none")
+    if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:
+        raise ValueError(f"fit: expected a whole batch of at least 1 image, got {batch!r}")
+    wanted, given = (
+        {key: np.shape(array) for key, array in params.items()}
+        for params in (net.init(np.random.default_rng(0))[0], start.params)
+    )
+    if wanted != given:
+        key = next(iter(dict(wanted.items() ^ given.items())))
+        raise ValueError(
+            f"fit: expected a start of this network, with {key} {wanted.get(key, 'missing')}, "
+            f"got {given.get(key, 'none')}"
+        )
+    if not _alike(start.memory, optimizer.init(flatten(start.params))):
+        raise ValueError(f"fit: the start was made for another optimiser; begin(net, seed, {optimizer})")
+
+
+def _alike(one, other) -> bool:
+    """Whether two optimisers' memories have the same form."""
+    if isinstance(one, tuple) != isinstance(other, tuple):
+        return False
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return np.shape(one) == np.shape(other)
 
 
 def minibatches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -122,7 +151,10 @@ def loss_and_gradient(net, vector, like: dict, state: dict, images, labels, rng,
 
     def loss_at(vector):
         nonlocal new_state  # the state leaves by the side door: what autograd sees is the loss alone
-        y, new_state = net(unflatten(vector, like), state, images, train=True, rng=rng)
+        y, new_state = net(unflatten(vector, like), dict(state), images, train=True, rng=rng)
+        new_state = {
+            key: getval(array) for key, array in new_state.items()
+        }  # a box holds the whole tape alive
         return loss(y, labels)
 
     with np.errstate(all="ignore"):  # an overflow is reported once, by the caller
@@ -181,6 +213,8 @@ def most_probable(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
 
 def outputs(net, params, state, images, batch: int = 8):
     """The network's outputs, `batch` images at once, or as many as have AT_ONCE pixels if that is fewer."""
-    batch = min(batch, max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"expected images (N, channels, H, W) with no empty axis, got {images.shape}")
+    batch = min(max(1, batch), max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
     pieces = (images[i : i + batch] for i in range(0, len(images), batch))
-    return np.concatenate([net(params, state, piece)[0] for piece in pieces])
+    return np.concatenate([net(params, state, piece, train=False, rng=None)[0] for piece in pieces])

@@ -58,7 +58,7 @@ def test_the_engine_is_not_in_the_file(norm, tmp_path):
         save(tmp_path / name, same, params, state, Preprocessing())
         files.append((tmp_path / name).read_bytes())
         about = json.loads(str(entries(tmp_path / name)["tinyseg"]))
-        assert set(about) == {"version", "kind", "network", "preprocessing"}
+        assert set(about) == {"version", "kind", "network", "description", "preprocessing"}
         assert set(about["network"]) == {*FIELDS} and about["kind"] == "DilatedFCN" and about["version"] == 3
         assert load(tmp_path / name)[0].engine is FAST
         given, *_ = load(tmp_path / name, same)  # whoever wants another engine hands the network over

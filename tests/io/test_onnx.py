@@ -192,7 +192,7 @@ def test_a_graph_that_computes_another_thing_is_not_written(runtime, tmp_path, m
     for std in (None, 0.05, 0.02):  # small weights make small outputs, which are to be right as well
         net = DoubledWhenAlone(maps=2, dilations=(1,), weight_std=std)
         params, state = net.init(np.random.default_rng(0))
-        with pytest.raises(ValueError, match="another result than the network on images of 1 x 40 x 24"):
+        with pytest.raises(ValueError, match="another result than the network on images of 1 x 40 x 72"):
             to_onnx(net, params, state, tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -215,11 +215,12 @@ def test_onnxs_own_evaluator_stands_in_for_the_runtime(norm, tmp_path, monkeypat
         without.setitem(sys.modules, "onnxruntime", None)
         without.setattr("onnx.reference.ReferenceEvaluator", Watched)
         to_onnx(net, params, state, tmp_path / "without.onnx")
-    assert asked == [(2, 1, 20, 24), (1, 1, 40, 24)]  # one graph for any number and size
+    sizes = [(2, 20, 24), (1, 40, 72), (3, 30, 12), (4, 80, 120), (5, 21, 27)]  # one graph for all
+    assert asked == [(n, 1, h, w) for n, h, w in sizes]
     x = np.random.default_rng(1).random((2, 1, 9, 11), np.float32)
     (output,) = ReferenceEvaluator(onnx.load(tmp_path / "without.onnx")).run(["output"], {"image": x})
     np.testing.assert_allclose(output, net(params, state, x)[0], rtol=0, atol=1e-5)
     pytest.importorskip("onnxruntime")
     to_onnx(net, params, state, tmp_path / "with.onnx")
     assert (tmp_path / "with.onnx").read_bytes() == (tmp_path / "without.onnx").read_bytes()
-    assert len(asked) == 2
+    assert len(asked) == 5

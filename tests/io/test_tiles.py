@@ -115,7 +115,7 @@ def test_the_answer_has_the_images_own_size_and_place():
     class Identity:
         classes, channels, norm, running, maps, dilations, widths = 2, 1, "batch", True, 1, (1,), (1,)
 
-        def __call__(self, params, state, x):
+        def __call__(self, params, state, x, *, train, rng):
             return x, state
 
         def probabilities(self, y):

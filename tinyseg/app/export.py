@@ -26,5 +26,8 @@ def main(argv=None):
     if args.out.suffix != ".onnx":  # a slip must not write over a model or an image
         raise InputError(f"{args.out}: expected a name that ends in .onnx")
     net, params, state, preprocessing = load(args.model)
-    to_onnx(net, params, state, args.out, preprocessing=preprocessing)
+    try:
+        to_onnx(net, params, state, args.out, preprocessing=preprocessing)
+    except ValueError as error:
+        raise InputError(f"{args.model}: {error}") from None
     print(f"{args.out} computes what {args.model} computes")

@@ -124,6 +124,8 @@ def segment(run: Run, model: tuple, file: Path, args) -> list[np.ndarray]:
         except InputError as error:
             raise InputError(f"{file}: {error}; --memory and --size change that") from None
         p = probability_maps(net, params, state, preprocessing, pixels, size=args.size, memory=memory)
+        if not np.isfinite(p).all():
+            raise InputError(f"{file}: the network's probabilities are not finite; this model is of no use")
         classes = most_probable(p, args.threshold)
         write(args.out / name, pixels, p, classes, preprocessing)
         line = f"{name}: {about(pixels, p, classes, preprocessing, args)}" + (

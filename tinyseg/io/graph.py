@@ -101,11 +101,17 @@ def _record(net, params, state, image) -> Graph:
     with trace_stack.new_trace() as trace:
 
         def boxed(value, key):
+            value = numpy.asarray(value)
             return new_box(value, trace, Operation.new_root(value, key, operations))
 
         x = boxed(image, "")
         given, running = ({k: boxed(a, k) for k, a in arrays.items()} for arrays in (params, state))
-        y, _ = net(given, running, x)
+        try:
+            y, _ = net(given, running, x, train=False, rng=None)
+        except TypeError as error:
+            if "differentiate" not in str(error):
+                raise
+            raise ValueError("the network looks at values in Python, where no record can follow") from None
     if not isbox(y) or not y._node.data:
         raise ValueError("the network's output does not depend on its image")
     return Graph(

@@ -8,7 +8,8 @@ file holds its arrays alone, and `load(path, net)` wants the network.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields, replace
+import re
+from dataclasses import asdict, fields, is_dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def save(path: str | Path, net: Any, params: dict, state: dict, preprocessing: P
     if found := mismatch(net, params | state) or _misfit(net, preprocessing):
         raise ValueError(f"save: {found}")
     about = {"version": VERSION, "kind": type(net).__name__, "network": architecture(net)}
+    about["description"] = description(net)
     about["preprocessing"] = asdict(preprocessing)
     content, arrays = BytesIO(), {ABOUT: np.array(json.dumps(about)), **params, **state}
     np.savez(content, **arrays)  # type: ignore[arg-type]  # which takes names for flags
@@ -71,6 +73,8 @@ def load(path: str | Path, net: Any = None) -> tuple[Any, dict, dict, Preprocess
                 raise ValueError(f"it is {saved}, expected {net}")
             net = net or saved
         found = mismatch(net, arrays) or _misfit(net, preprocessing)
+        if not found and about.get("description") not in (None, description(net)):
+            found = f"expected {description(net)}, got {about['description']}"
     except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise InputError(f"{path}: its network cannot be built ({error})") from None
     if found:
@@ -85,6 +89,13 @@ def architecture(net) -> dict | None:
     if type(net) is not DilatedFCN:  # a subclass may do anything
         return None
     return {field.name: getattr(net, field.name) for field in fields(net) if field.compare}
+
+
+def description(net) -> str | None:
+    """A dataclass's fields in words, to tell one network from another; None of a network of another kind."""
+    if not is_dataclass(net):
+        return None
+    return re.sub(r" at 0x\w+|[\w.<>]+\.(?=\w+( object|\())", "", repr(net))  # no addresses, no modules
 
 
 def _read(path) -> tuple[dict, dict]:
@@ -120,6 +131,8 @@ def _built(kind, values: dict):
 
 def _misfit(net, preprocessing: Preprocessing) -> str | None:
     """What keeps this preprocessing from being the network's, in words; None if nothing does."""
+    if not isinstance(preprocessing, Preprocessing):
+        return f"expected a Preprocessing, got {preprocessing!r}"
     channels, classes = getattr(net, "channels", None), getattr(net, "classes", None)
     if channels not in (None, preprocessing.channels):
         return f"preprocessing makes {preprocessing.channels} channels, the network takes {channels}"
@@ -144,6 +157,6 @@ def mismatch(net, arrays: dict) -> str | None:
             return f"{name} should be {want.dtype} {want.shape}, is {array.dtype} {array.shape}"
         if not np.isfinite(array).all():
             return f"{name} holds a NaN or an infinity"
-        if name.rpartition(".")[2] == "variance" and (array < 0).any():
+        if name in state and name.rpartition(".")[2] == "variance" and (array < 0).any():
             return f"{name} is negative"
     return None

@@ -73,6 +73,8 @@ def to_onnx(
         raise InputError(f"{path}: writing ONNX needs its packages: pip install onnx onnxruntime") from None
     if found := mismatch(net, params | state):
         raise ValueError(f"to_onnx: {found}")
+    if taken := {"", "image", "output"} & (params | state).keys():
+        raise ValueError(f"to_onnx: the key {sorted(taken)[0]!r} is not free in a graph; call it otherwise")
     n, channels, height, width = shape or (2, getattr(net, "channels", 1), 20, 24)
     rng = numpy.random.default_rng(0)
     graph = record(net, params, state, rng.random((n, channels, height, width), numpy.float32))
@@ -96,27 +98,46 @@ def to_onnx(
     model = onnx.helper.make_model(whole, producer_name="tinyseg", opset_imports=[opset], ir_version=version)
     if preprocessing:
         onnx.helper.set_model_props(model, {"preprocessing": json.dumps(asdict(preprocessing))})
-    onnx.checker.check_model(model, full_check=True)
-    for size in ((n, channels, height, width), (1, channels, 2 * height, width)):
-        _compare(model, net, params, state, rng.random(size, numpy.float32))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # of the checker's several
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"to_onnx: what the network does makes no sound graph: {reason}") from None
+    # Numbers, heights, widths and pixels in all: none is the same in any two of these.
+    for count, down, right in ((n, 1, 1), (1, 2, 3), (3, 1.5, 0.5), (n + 2, 4, 5), (n + 3, 1.05, 1.125)):
+        shape = count, channels, round(down * height), round(right * width)
+        _compare(model, net, params, state, rng.random(shape, numpy.float32))
     write_whole(path, model.SerializeToString())
 
 
 def _compare(model, net, params, state, image):
     """Refuse a graph that does not compute what the network computes, also for an image of another size."""
-    expected = numpy.asarray(net(params, state, image)[0])
+    try:
+        with numpy.errstate(all="ignore"):  # what is not finite is refused below
+            expected = numpy.asarray(net(params, state, image, train=False, rng=None)[0])
+    except Exception:  # a network may refuse a size, such as an odd one
+        return
     size = "{0} x {2} x {3}".format(*image.shape)
     try:
         got = _run(model, image)
     except Exception as error:  # whatever a runtime does with a graph that does not fit
         reason = str(error).partition("\n")[0]
         raise ValueError(f"to_onnx: the graph does not run on images of {size}: {reason}") from None
+    if not numpy.isfinite(expected).all():
+        raise ValueError(f"to_onnx: the network's output is not finite on images of {size}")
     near = 1e-6 + 1e-3 * min(1, numpy.abs(expected).max())  # an untrained network's outputs may be tiny
     if got.shape != expected.shape or not numpy.allclose(got, expected, rtol=1e-3, atol=near):
         raise ValueError(
             f"to_onnx: the graph gives another result than the network on images of {size}; "
             "does the network look at values or sizes in Python, where no graph can follow?"
         )
+
+
+def _where(operation: Operation) -> str:
+    """An operation without arrays of its own may be of the layer before it, or of one without parameters."""
+    if not operation.scope:
+        return "the network"
+    return f"layer {operation.scope}" if operation.in_layer else f"what follows layer {operation.scope}"
 
 
 def _run(model, image):
@@ -175,7 +196,13 @@ class Writer:
             value = numpy.asarray(operation.args[argnum], operation.value.dtype)
             return self.array(name("constant"), value)
 
-        self.names[operation] = self._nodes(operation, fun, name, given)
+        try:
+            self.names[operation] = self._nodes(operation, fun, name, given)
+        except (IndexError, TypeError, KeyError, AttributeError) as error:  # arguments that are not foreseen
+            called = getattr(fun, "__name__", fun)
+            raise ValueError(
+                f"to_onnx: {_where(operation)} calls {called} in a way without a translation ({error})"
+            ) from None
 
     def _nodes(self, operation, fun, name, given) -> str:
         args, kwargs, rank = operation.args, operation.kwargs, operation.value.ndim
@@ -223,9 +250,8 @@ class Writer:
             )
         if fun is ArrayBox.__getitem__:
             return self._slice(operation, name, given)
-        where = f"layer {operation.scope}" if operation.scope else "the network"
         raise ValueError(
-            f"to_onnx: {where} calls {getattr(fun, '__name__', fun)}, which has no translation; "
+            f"to_onnx: {_where(operation)} calls {getattr(fun, '__name__', fun)}, which has no translation; "
             "export networks of convolutions, norms, sums, products, slices and the like"
         )
 
@@ -253,11 +279,11 @@ class Writer:
     def _slice(self, operation, name, given) -> str:
         """x[a:b:c, ..., None] of plain slices and new axes."""
         index = operation.args[1] if isinstance(operation.args[1], tuple) else (operation.args[1],)
-        if Ellipsis in index:
-            place = index.index(Ellipsis)
+        if any(part is Ellipsis for part in index):
+            place = [part is Ellipsis for part in index].index(True)
             rest = operation.args[0].ndim - sum(part is not None for part in index) + 1
             index = index[:place] + (slice(None),) * rest + index[place + 1 :]
-        if not all(part is None or isinstance(part, slice) for part in index):
+        if not all(part is None or isinstance(part, slice) for part in index):  # an index of numbers, say
             raise ValueError(f"to_onnx: expected slices and None alone in an index, got {index}")
         numbers, new = [], [i for i, part in enumerate(index) if part is None]
         for part in (part for part in index if part is not None):
@@ -265,10 +291,13 @@ class Writer:
             far = 2**31 if step > 0 else -(2**31)
             start = (0 if step > 0 else 2**31) if part.start is None else part.start
             numbers.append((start, far if part.stop is None else part.stop, step))
+        axes_of_new = numpy.array(new, numpy.int64)
+        if not numbers:
+            return self.add("Unsqueeze", name("axis"), given(0), self.array(name("axes"), axes_of_new))
         starts, ends, steps = (numpy.array(column, numpy.int64) for column in zip(*numbers))
         axes = numpy.arange(len(numbers), dtype=numpy.int64)
         inputs = [self.array(name("slice"), column) for column in (starts, ends, axes, steps)]
         sliced = self.add("Slice", name("sliced"), given(0), *inputs)
         if not new:
             return sliced
-        return self.add("Unsqueeze", name("axis"), sliced, self.array(name("axes"), numpy.array(new)))
+        return self.add("Unsqueeze", name("axis"), sliced, self.array(name("axes"), axes_of_new))

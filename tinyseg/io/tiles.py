@@ -16,6 +16,7 @@ from scipy.ndimage import zoom
 
 from tinyseg.errors import InputError
 from tinyseg.io.preprocessing import Preprocessing, resize
+from tinyseg.networks import DilatedFCN
 from tinyseg.training import predict
 
 GB = 10**9
@@ -104,6 +105,8 @@ def tile_for(net, height: int, width: int, memory: float) -> int | None:
         sides = (min(side, tile + 2 * reach(net)) for side in (height, width))
         return bytes_needed(net, *sides)
 
+    if not isinstance(net, DilatedFCN):  # nobody knows how far it sees, nor what it takes
+        return None
     whole = bytes_needed(net, height, width)
     if whole <= memory:
         return None
