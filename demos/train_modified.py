@@ -28,25 +28,27 @@ def story(args, network):
     net = network(**network_fields(args))
 
     with Run(args.out) as run:  # a folder for all results; what is said here also goes into its log
-        introduce(run, net, data, args)
+        introduce(run, net, data, args)  # prints what the images are, and the network's layers
 
         # 3. The training starts with random parameters. The seed decides which, so a run can be repeated.
         optimizer = optimizer_of(args)  # Adam: from a gradient to a step
         last = begin(net, args.seed, optimizer)
-        progress = Progress(run, net, data, args, last)
-        keep_memory()
+        progress = Progress(run, net, data, args, last)  # prints a line for each epoch, and remembers it
+        keep_memory()  # for speed alone: the process keeps the memory that a step has freed
 
         # 4. The loop. For each minibatch `fit` runs the network, asks autograd for the gradient of the loss,
-        # and takes a step down. Each image is turned or flipped at random: one becomes eight. After each pass
+        # and takes a step down. Each image is turned or flipped at random. After each pass
         # over the images (an epoch) we get a snapshot of the training, and look how it does on the others.
         epochs = fit(
             net,
             data.train,
             last,
-            epochs=args.epochs,
-            batch=args.batch,  # images in each step
+            epochs=args.epochs,  # 25, if the flags say nothing else
+            batch=args.batch,  # images in each step: 2
             optimizer=optimizer,
-            schedule=schedule_of(args, len(data.train)),  # the learning rate at each step
+            schedule=schedule_of(
+                args, len(data.train)
+            ),  # the learning rate at each step: 0.001, and down to 0 in the end
             augment=random_symmetry,
         )
         try:
@@ -68,7 +70,7 @@ def story(args, network):
     return metrics
 
 
-@guarded
+@guarded  # a mistake in the flags or files ends in one line, not in a traceback
 def main(argv=None):
     return story(flags(__doc__, "modified", out="runs/modified").parse_args(argv), modified)
 

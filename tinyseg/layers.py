@@ -1,7 +1,8 @@
 """Layers: ops that own parameters, as frozen dataclasses of hyper-parameters.
 
 Three things are kept apart. Hyper-parameters are a layer's fields and never change. Parameters are all that
-is differentiated. State is the running statistics. Both are flat dicts of arrays that the caller holds:
+is differentiated. State is the running statistics. Parameters and state are flat dicts of arrays, and the
+caller holds them:
 
     params, state = layer.init(rng)
     y, state = layer(params, state, x, train=True, rng=rng)
@@ -19,6 +20,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from autograd.tracer import getval
 
 from tinyseg.fast import FAST  # the one line by which the library takes the twins; DEFINITIONS works as well
 from tinyseg.ops import Engine, add, relu
@@ -163,7 +165,7 @@ class Block:
         """(N, C_in, H, W) to ((N, C_out, H, W), state)."""
         run = Calls(self._parts, params, state, train=train, rng=rng)
         y = run("conv", x)
-        if self.residual and x.shape[1] not in (1, y.shape[1]):
+        if self.residual and getval(x).shape[1] not in (1, getval(y).shape[1]):
             raise ValueError(
                 f"residual: expected x (N, 1 or {y.shape[1]}, H, W) to join {y.shape}, got {x.shape}"
             )

@@ -6,7 +6,8 @@
           -> two 1x1 blocks -> 1x1 convolution
 
 No pooling and no stride: the picture keeps its size, while each block's dilation widens what a pixel sees,
-to 287 x 287 pixels in the end. Dilations that are Fibonacci numbers leave no hole in that window.
+to 287 x 287 pixels in the end. A block joins three copies of the window so far, shifted by -d, 0 and d. They
+leave no hole if d is no larger than that window, and Fibonacci numbers never are: 1 <= 1, 1 <= 3, 2 <= 5, ...
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FIBONACCI = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
 
 
 class SoftmaxHead:
-    """For networks whose output is logits (N, classes, H, W): what training needs to know besides."""
+    """The loss and the probabilities of a network whose output is logits (N, classes, H, W)."""
 
     def loss(self, y, labels):
         """Cross-entropy of the output and labels (N, H, W), integers; every pixel must be a class."""
@@ -46,7 +47,7 @@ class SoftmaxHead:
 
 
 class LinearHead:
-    """For networks of two classes whose output (N, 1, H, W) estimates the mask itself."""
+    """The loss and the probabilities of a network whose output (N, 1, H, W) estimates the mask itself."""
 
     def loss(self, y, labels):
         """The squared error of the output and labels (N, H, W), 0 or 1.

@@ -1,5 +1,6 @@
 """Gradient descent and Adam: from a vector, its gradient and what was remembered, to the next vector.
 
+Here x is the vector of all parameters.
 An optimiser is a frozen dataclass; what it remembers between steps is an array that the caller holds.
 `rate` is an argument of each step, so that a schedule is any function of the step's number. `Clipped` and
 `Freezing` wrap an optimiser, which stays as it is.
@@ -17,7 +18,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """x <- x - rate * v,  v <- momentum * v + gradient.
+    """v <- momentum * v + gradient,  then  x <- x - rate * v.
 
     Source: Polyak 1964, as PyTorch's SGD writes it.
     """
@@ -38,10 +39,11 @@ class GradientDescent:
 class Adam:
     """Steps of about `rate` in each coordinate, whatever the gradient's scale.
 
-        m <- beta1 m + (1 - beta1) g,    v <- beta2 v + (1 - beta2) g^2
+        m <- beta1 m + (1 - beta1) gradient,  v <- beta2 v + (1 - beta2) gradient^2
         x <- x - rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) - rate * weight_decay * x
 
-    with t = 1, 2, ... The weight decay is decoupled: it is no part of g, so m and v do not scale it.
+    with t = 1, 2, ... The weight decay is decoupled: it is no part of the gradient, so that m and v
+    do not scale it.
 
     Source: Kingma & Ba 2015 (arXiv 1412.6980), algorithm 1; the decay, Loshchilov & Hutter 2019 (1711.05101).
     """

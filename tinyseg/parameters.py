@@ -1,6 +1,6 @@
 """All parameters as one vector, and back again, differentiably.
 
-Optimisers are short on a vector, and autograd has one thing to follow instead of 52 arrays: on small images
+An optimiser of one vector is short to write. And autograd follows one array instead of 52: on small images
 a good part of a step would otherwise be its bookkeeping for a dict.
 """
 
@@ -37,7 +37,7 @@ def _piece(vector, start, stop, shape):
 
 @primitive
 def _placed(piece, start, stop, space):
-    """A vector that is zero but for this piece, as autograd's promise to add it in place."""
+    """A vector that is zero but for this piece. autograd does not build it: it calls `add_to` on the sum."""
 
     def add_to(vector):
         vector[start:stop] += piece.ravel()

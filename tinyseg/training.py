@@ -40,7 +40,7 @@ class Snapshot:
     params: dict
     state: dict  # running statistics
     memory: Any  # what the optimiser remembers
-    rng: Mapping[str, Any]  # the state of the random generator of order, augmentation and dropout
+    rng: Mapping[str, Any]  # where the random generator of order, augmentation and dropout stands
 
     @property
     def loss(self) -> float:
@@ -150,7 +150,7 @@ def loss_and_gradient(net, vector, like: dict, state: dict, images, labels, rng,
     new_state, loss = {}, loss or net.loss
 
     def loss_at(vector):
-        nonlocal new_state  # the state leaves by the side door: what autograd sees is the loss alone
+        nonlocal new_state  # make_vjp wants a function with one result, the loss; the state leaves this way
         y, new_state = net(unflatten(vector, like), dict(state), images, train=True, rng=rng)
         new_state = {
             key: getval(array) for key, array in new_state.items()

@@ -50,7 +50,7 @@ def norm_add_relu(y, gamma, beta, x=None, *, axes, eps: float = 1e-5):
     check_norm("norm_add_relu", y, gamma=gamma, beta=beta)
     if x is not None:
         check_addends("norm_add_relu", x, y)
-        if x.shape[1] not in (1, y.shape[1]):
+        if getval(x).shape[1] not in (1, getval(y).shape[1]):
             raise ValueError(f"norm_add_relu: expected x (N, 1 or {y.shape[1]}, H, W), got {x.shape}")
     y_moments = moments(getval(y), axes)
     result = _norm_add_relu(y, gamma, beta, x, y_moments, axes=axes, eps=float(eps))

@@ -33,7 +33,8 @@ def log_softmax(x, axis: int = 1):
     return shifted - numpy.log(numpy.exp(shifted).sum(axis=axis, keepdims=True))
 
 
-# dl_k = dx_k - sum_j s_j dx_j. Against g: sum_k g_k dl_k = sum_k dx_k (g_k - s_k sum_j g_j).
+# With l = log_softmax(x) and s = softmax(x) = exp(l): dl_k = dx_k - sum_j s_j dx_j. Against g: sum_k g_k
+# dl_k = sum_k dx_k (g_k - s_k sum_j g_j).
 defvjp(
     log_softmax,
     lambda ans, x, axis=1: lambda g: g - np.exp(ans) * np.sum(g, axis=axis, keepdims=True),
@@ -55,7 +56,7 @@ def softmax(x, axis: int = 1):
     Returns:
         x's shape and dtype.
     """
-    return numpy.exp(log_softmax.fun(x, axis))
+    return numpy.exp(log_softmax.fun(x, axis))  # fun: the plain function inside a primitive
 
 
 # ds_k = s_k (dx_k - sum_j s_j dx_j). As a matrix, diag(s) - s s^T, it is its own transpose.

@@ -6,6 +6,7 @@ Neither has a derivative of its own here. Both are made of functions that autogr
 from __future__ import annotations
 
 import autograd.numpy as np
+from autograd.tracer import getval
 
 
 def add(x, y):
@@ -29,6 +30,7 @@ def add(x, y):
 
 def check_addends(name, x, y):
     """One clear error from `add`, or from an op that adds on the way."""
+    x, y = getval(x), getval(y)
     single = x.ndim == y.ndim == 4 and (x.shape[0], *x.shape[2:]) == (y.shape[0], *y.shape[2:])
     if x.shape != y.shape and not (single and 1 in (x.shape[1], y.shape[1])):
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Dilated 2-D convolution: first its definition, then its derivatives by hand.
+"""Dilated 2-D convolution: first as autograd can follow it, then with its derivatives by hand.
 
 A convolution layer looks at each pixel's neighbours through a small kernel of `kh x kw` weights, its
-"taps". Dilation puts the taps `dilation` pixels apart. The same nine weights then see a window of
-`2 * dilation + 1` pixels: the window grows, the cost does not (Yu & Koltun 2016).
+"taps". Dilation puts the taps `dilation` pixels apart. With a 3 x 3 kernel, the same nine weights then see a
+square window with sides of `2 * dilation + 1` pixels: the window grows, the cost does not (Yu & Koltun 2016).
 
     y[n, o, p, q] = bias[o] + sum over c, i, j of
                     weight[o, c, i, j] * x[n, c, p + dilation*(i - kh//2), q + dilation*(j - kw//2)]
@@ -25,6 +25,7 @@ import autograd.numpy as np
 import numpy
 from autograd.extend import defjvp, defvjp, primitive
 from autograd.scipy.signal import convolve
+from autograd.tracer import getval
 
 # 1. The definition. Take every d-th pixel in both directions: a dilated convolution of the image is a dense
 # convolution of these. There are d * d such sub-images. Take them apart, convolve all of them with the dense
@@ -66,18 +67,19 @@ defjvp(
 # T is linear in each of its three arguments: it is a trilinear form. Its derivative by one argument is a
 # function of the other two, and it is the same sum, arranged in another way:
 #
-#     output(x, w) = dT/dg    the convolution itself
-#     input(g, w)  = dT/dx    going back to the image, if g is the cotangent of the output
-#     weight(x, g) = dT/dw    going back to the weights
+#     _output(x, w) = dT/dg    the convolution itself
+#     _input(g, w)  = dT/dx    going back to the image, if g is the cotangent of the output
+#     _weight(x, g) = dT/dw    going back to the weights
 #
-# This proves the gradients. Reverse mode asks for the gradient of <g, output(x, w)>, and that number is T:
-# its gradient by x is input(g, w), and by w it is weight(x, g). The same holds for the other two functions,
-# since T does not know which of its arguments we call the output. So the derivatives of each of the three
-# are the other two, and nothing else is ever needed, however often we differentiate.
+# This proves the gradients. Write <a, b> for the sum of all a * b. If g is the cotangent of _output(x, w),
+# the chain rule wants the derivatives of <g, _output(x, w)> by x and by w. That number is T, so they are
+# _input(g, w) and _weight(x, g). In the same way T = <x, _input(g, w)> = <w, _weight(x, g)>, which gives
+# the derivatives of the other two functions. Each time they are the other two, however often we
+# differentiate.
 
 
 def conv2d(x, weight, bias=None, *, dilation: int = 1):
-    """Dilated 2-D cross-correlation of stride 1, with zero padding to the same size.
+    """Dilated 2-D cross-correlation (no turned kernel) of stride 1, with zero padding to the same size.
 
         y[n, o, p, q] = bias[o] + sum over c, i, j of
                         weight[o, c, i, j] * x[n, c, p + dilation*(i - kh//2), q + dilation*(j - kw//2)]
@@ -129,7 +131,9 @@ def _weight(x, g, kernel, dilation):
     return dw
 
 
-# Reverse mode: of each function, the derivatives by its two arrays are the other two functions.
+# Reverse mode: of each function, the derivatives by its two arrays are the other two functions. Each array
+# keeps its letter of T here: the cotangent of _input(g, w), which has x's shape, is called x, and that of
+# _weight(x, g) is called weight. In all other files a cotangent is called g.
 defvjp(
     _output,
     lambda ans, x, weight, dilation: lambda g: _input(g, weight, dilation),
@@ -146,19 +150,21 @@ defvjp(
     lambda ans, x, g, kernel, dilation: lambda weight: _output(x, weight, dilation),
 )
 # Forward mode: each function is linear in each array, so a change of the array goes where the array went.
-for side in (_output, _input, _weight):
-    defjvp(side, "same", "same")
+for function in (_output, _input, _weight):
+    defjvp(function, "same", "same")
 
 
 @lru_cache
 def _taps(kernel, dilation, height, width) -> tuple:
-    """Each tap as three indices: of its weights, of the pixels that it serves, and of those it looks at.
+    """For each tap three indices: its weights, the pixels of y that it adds to, those of x that it reads.
 
     The pixels x[there] lie one offset away from y[here]. A tap that sees only zeros does not come up.
     """
 
-    def overlap(offset, side):  # which places have a neighbour at this offset, and which are neighbours
-        return slice(max(0, -offset), side - max(0, offset)), slice(max(0, offset), side - max(0, -offset))
+    def overlap(offset, length):  # which places have a neighbour at this offset, and which are neighbours
+        return slice(max(0, -offset), length - max(0, offset)), slice(
+            max(0, offset), length - max(0, -offset)
+        )
 
     taps, everything = [], (slice(None), slice(None))
     for i, j in numpy.ndindex(kernel):
@@ -182,6 +188,7 @@ def _flat(x):
 
 def check_conv2d(x, weight, bias, dilation):
     """One clear error before anything is computed."""
+    x, weight, bias = map(getval, (x, weight, bias))  # a box is slow to say its shape
     if x.ndim != 4 or weight.ndim != 4:
         raise ValueError(
             f"conv2d: expected x (N, C, H, W) and weight (O, C, kh, kw), got {x.shape}, {weight.shape}"

@@ -1,8 +1,9 @@
 """Two shelves: which version of an op the layers call.
 
-Of three ops there are two versions. `tinyseg.ops` has the definitions, written to be read. `tinyseg.fast`
-has their twins, written to be fast: the same arguments, the same results. Layers call the twins, unless
-they are told otherwise: `modified(engine=DEFINITIONS)`, or `using(layer, DEFINITIONS)` for any layer. The
+`tinyseg.ops` has definitions, written to be read. Of two of them, `conv2d` and `normalize`, `tinyseg.fast`
+has twins, written to be fast: the same arguments, the same results. A third twin does in one go what a block
+does after its convolution: norm, add, relu (see layers.py, next). Layers call the twins, unless they are
+told otherwise: `modified(engine=DEFINITIONS)`, or `using(layer, DEFINITIONS)` for any layer. The
 choice changes no result, so it is no part of an architecture: networks that differ in their engine alone
 are equal, and a model file does not say which one it was trained with.
 """

@@ -80,12 +80,13 @@ def _targets(name, logits, labels, class_weights, allowed=()):
 
 @primitive
 def _cross_entropy(logits, target):
-    """-sum of target * log_softmax(logits); a class without a target may be infinitely unlikely."""
+    """-sum of target * log_softmax(logits); where target is 0 nothing is added, even of -infinity."""
     chosen = target > 0
     return -numpy.sum(target[chosen] * log_softmax(logits)[chosen])
 
 
-# d log p_k = dx_k - sum_j p_j dx_j, so the loss changes by sum_j dx_j (p_j sum_k share_k - share_j).
+# With t = target and p = softmax(logits): d log p_k = dx_k - sum_j p_j dx_j, so the loss, -sum_k t_k log p_k,
+# changes by sum_j dx_j (p_j sum_k t_k - t_j).
 def _cross_entropy_gradient(logits, target):
     return softmax(logits) * target.sum(axis=1, keepdims=True) - target
 
@@ -95,7 +96,7 @@ defjvp(_cross_entropy, lambda dx, ans, logits, target: np.sum(dx * _cross_entrop
 
 
 def entropy(logits):
-    """The mean over pixels of the entropy of softmax(logits), in nats: 0 when sure, log C when clueless.
+    """The mean over pixels of the entropy of softmax(logits): 0 when sure, log C when all are equally likely.
 
         loss = - (1 / pixels) * sum over pixels and classes k of p_k log p_k,  p = softmax(logits)
 
@@ -123,13 +124,13 @@ defjvp(_finite, lambda dx, ans, log_p: dx * (log_p > -numpy.inf))
 
 
 def semi_supervised(logits, labels, *, class_weights=None, entropy_weight: float = 0.1):
-    """Learn from sparse labels: what is annotated shall come out right, and what is not, decided.
+    """Learn from sparse labels: annotated pixels get the right class, the others some class for sure.
 
         loss = cross_entropy over annotated pixels, weighted by class
                + entropy_weight * the mean entropy over the others
 
-    Annotated pixels say which classes there are. The others say only that each is one of them: to lower the
-    entropy, the network draws its boundaries where few pixels lie, between the classes' clouds.
+    The entropy of a pixel is low if the network is sure of its class. To be sure of most pixels, it has to
+    put the border between two classes where few pixels look like that.
 
     Args:
         logits: (N, C, H, W), float32 or float64, before any softmax.
@@ -188,7 +189,7 @@ def _semi_supervised(logits, target, blank):
     """-sum of (target + blank * p) * log p with p = softmax(logits), blank (N, 1, H, W)."""
     log_p = log_softmax(logits)
     weight = target + blank * numpy.exp(log_p)
-    counted = weight > 0  # what does not count may be infinitely unlikely
+    counted = weight > 0  # leave out 0 * (-infinity), which would be NaN
     return -numpy.sum(weight[counted] * log_p[counted])
 
 

@@ -1,4 +1,4 @@
-"""Normalisation: give each channel mean 0 and variance 1, then let it learn its own.
+"""Normalisation: give each channel mean 0 and variance 1, then a scale and a shift that are learnt.
 
     y = gamma * xhat + beta,     xhat = r (x - mean(x)),     r = 1 / sqrt(variance(x) + eps)
 
@@ -61,7 +61,7 @@ def normalize(x, gamma, beta, *, axes, eps: float = 1e-5):
     """
     check_norm({BATCH: "batch_norm", INSTANCE: "instance_norm"}[axes], x, gamma=gamma, beta=beta)
     # (1 or N, C, 1, 1) -> (C,) or (N, C)
-    mean, variance = (m.squeeze(axes) for m in moments(getval(x), axes))
+    mean, variance = (statistic.squeeze(axes) for statistic in moments(getval(x), axes))
     return per_channel(gamma) * _standardize(x, axes, float(eps)) + per_channel(beta), mean, variance
 
 
@@ -84,13 +84,13 @@ def _standardize(x, axes, eps):
 
 # The derivative. Write m(.) for the mean over the axes. A small change dx of x changes
 #
-#     mean by m(dx)    and    r by -r^3 m((x - mean) dx) = -r^2 m(xhat dx),    hence
+#     mean by m(dx),  variance by 2 m((x - mean) dx),  r by -(r^3 / 2) times that = -r^2 m(xhat dx),  hence
 #     dxhat = r (dx - m(dx)) + (x - mean) dr = r (dx - m(dx) - xhat m(xhat dx)).
 #
 # In words: a shift of the whole channel does not change xhat, so m(dx) is taken out; a stretch hardly
-# changes it (for eps = 0 not at all), so the part along xhat is taken out; the rest is scaled by r. The map
-# from dx to dxhat is symmetric: m(g dxhat) stays the same if dx and g change places. A symmetric map is its
-# own transpose, so the same function serves in forward and in reverse mode.
+# changes it (for eps = 0 not at all), so the part along xhat is taken out; the rest is scaled by r.
+# Is that map symmetric? For any g, m(g dxhat) = r (m(g dx) - m(g) m(dx) - m(xhat g) m(xhat dx)): g and dx may
+# change places. So the same function serves in forward and in reverse mode, with g in the place of dx.
 def _change(dx, xhat, x, axes, eps):
     r = (moments(x, axes)[1] + eps) ** -0.5
     return r * (dx - _mean(dx, axes) - xhat * _mean(xhat * dx, axes))
@@ -126,9 +126,11 @@ def per_channel(v):
 
 def check_norm(name, x, **vectors):
     """One clear error before anything is computed."""
+    x = getval(x)
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"{name}: expected x (N, C, H, W) with no empty axis, got {x.shape}")
-    for key, v in vectors.items():
+    for key, vector in vectors.items():
+        v = getval(vector)
         if v.shape != x.shape[1:2]:
             raise ValueError(f"{name}: expected {key} ({x.shape[1]},) for x {x.shape}, got {v.shape}")
         if v.dtype != x.dtype or x.dtype.kind != "f":
