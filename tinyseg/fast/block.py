@@ -86,11 +86,11 @@ def _definition(y, gamma, beta, x, y_moments, *, axes, eps):
     return ops.relu(y if x is None else ops.add(x, y))
 
 
-def _keep(y, gamma, beta, x, y_moments):
-    return None, gamma, beta, x, y_moments
+def _keep(ans, y, gamma, beta, x, y_moments):
+    return ans, None, gamma, beta, x, y_moments
 
 
-def _restore(y, gamma, beta, x, y_moments):
+def _restore(ans, y, gamma, beta, x, y_moments):
     return y_moments.mean + y_moments.centred if y is None else y, gamma, beta, x, y_moments
 
 

@@ -7,7 +7,13 @@ from autograd.extend import defjvp_argnums, defvjp_argnums
 from autograd.tracer import isbox
 
 
-def define_gradients(op, definition, gradients, keep=lambda *args: args, restore=lambda *args: args):
+def define_gradients(
+    op,
+    definition,
+    gradients,
+    keep=lambda ans, *args: (None, *args),
+    restore=lambda ans, *args: args,
+):
     """Give a primitive its derivatives.
 
     Args:
@@ -16,18 +22,20 @@ def define_gradients(op, definition, gradients, keep=lambda *args: args, restore
             mode and second derivatives go through it.
         gradients: gradients(g, ans, *args, **kwargs) returns the cotangents of all array arguments, given
             the result's cotangent g. All of them at once, whichever are asked for: there is one way back.
-        keep, restore: what the way back holds on to instead of plain arguments, and the arguments from that.
+        keep: keep(ans, *args) returns what the way back holds on to, (ans, *args) or None in their places; by
+            default all but the result, which would keep an array alive that nobody needs.
+        restore: restore(*kept) returns the arguments from that.
     """
 
     def vjp(argnums, ans, args, kwargs):
         boxed = any(map(isbox, args))
-        kept = args if boxed else keep(*args)
-        del args
+        kept = (ans, *args) if boxed else keep(ans, *args)
+        del ans, args
 
         def backward(g):
             if boxed or isbox(g):  # it is differentiated once more
                 return make_vjp(definition, argnums)(*restore(*kept), **kwargs)[0](g)
-            cotangents = gradients(g, ans, *kept, **kwargs)
+            cotangents = gradients(g, *kept, **kwargs)
             return [cotangents[argnum] for argnum in argnums]
 
         return backward
