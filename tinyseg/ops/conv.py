@@ -13,8 +13,7 @@ Here x is zero outside the image. This file computes y in two ways:
    derivative for it here: autograd finds one.
 2. `conv2d` is written by hand: one matrix product for each tap, and both gradients right below.
 
-A third way is the same function again, made fast. It is not on the reading path: see fast/conv.py, and
-docs/convolution.md, which goes there step by step.
+A third way, made fast, is not on the reading path. The end of this file says where it is.
 """
 
 from __future__ import annotations
@@ -184,6 +183,10 @@ def _mix(matrix, x):
 def _flat(x):
     """(N, C, h, w) -> (N, C, h*w)."""
     return x.reshape(*x.shape[:2], -1)
+
+
+# 3. Fast: fast/conv.py computes the same with one product for all taps, a band of pixels at a time, and both
+# gradients in one pass. docs/convolution.md goes there step by step, on paper and by the clock.
 
 
 def check_conv2d(x, weight, bias, dilation):
