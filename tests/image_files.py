@@ -18,11 +18,16 @@ def save(file, pixels, mode=None, **options):
     (image.convert(mode) if mode else image).save(file, **options)
 
 
-def png(file, pixels, colour_type):
-    """A 16-bit PNG by its definition, which Pillow does not write in colour."""
+def png(file, pixels, colour_type, bits=16):
+    """A PNG by its definition, of a depth that Pillow does not write: 16 bits in colour, 2 or 4 in grey."""
+
+    def packed(row):
+        lowest = np.unpackbits(row.astype(">u2")[..., None].view(np.uint8), axis=-1)[..., -bits:]
+        return np.packbits(lowest).tobytes()
+
     chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, colour_type, 0, 0, 0)),
-        (b"IDAT", zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels))),
+        (b"IHDR", struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], bits, colour_type, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + packed(row) for row in pixels))),
         (b"IEND", b""),
     ]
     body = (

@@ -34,8 +34,14 @@ def page(tmp_path_factory):
 
 
 def test_what_the_page_prints(page):
-    said = re.findall(r"^```text\n(.*?)^```", PAGE, flags=re.M | re.S)[-1]
-    assert page["printed"].split() == said.split()
+    said = re.findall(r"^```text\n(.*?)^```", PAGE, flags=re.M | re.S)
+    (table,) = (text.splitlines() for text in said if text.startswith("name"))
+    summary = said[-1].splitlines()
+    lines = page["printed"].splitlines()
+    assert [line.split()[0] for line in lines[: len(table)]] == [line.split()[0] for line in table]
+    assert [line.split()[-1] for line in lines[: len(table)]] == [line.split()[-1] for line in table]
+    assert [line.split() for line in lines[len(table) :]] == [line.split() for line in summary]
+    page["test_group_norm"]()
     assert page["counts"].dice > 0.9 and page["p"].shape == (12, 1, 16, 16)
 
 

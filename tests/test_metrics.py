@@ -113,3 +113,33 @@ def test_a_score_that_is_no_number_is_above_no_threshold():
 def test_probabilities_are_no_classes():
     with pytest.raises(ValueError, match="expected whole numbers, got float64"):
         confusion_matrix(np.array([0.5]), np.array([1]))
+
+
+def test_a_truth_of_floats_is_no_classes_either():
+    with pytest.raises(ValueError, match="expected whole numbers, got int64 and float64"):
+        confusion_matrix(np.array([1]), np.array([0.5]))
+
+
+def test_of_many_classes_a_byte_does_not_run_over():
+    """20 * 19 is more than uint8 holds."""
+    labels = np.arange(20, dtype=np.uint8)
+    np.testing.assert_array_equal(confusion_matrix(labels[::-1], labels, 20).counts, np.eye(20)[::-1])
+
+
+def test_results_are_plain_numbers():
+    """As JSON wants them, and whoever prints them."""
+    for classes in (2, 3):
+        counts = confusion_matrix(np.uint8([0, 1, 1]), np.uint8([0, 1, 0]), classes)
+        assert [type(value) for value in (counts.dice, counts.iou, counts.accuracy)] == [float] * 3
+    for truth in ([0, 1], [0, 0]):
+        found = best_threshold(np.float32([0.2, 0.7]), np.array(truth))
+        assert [type(value) for value in found] == [float] * 2
+
+
+def test_best_threshold_where_all_is_there_or_there_is_nothing_at_all():
+    scores = np.array([0.4, 0.1, 0.8])
+    threshold, dice = best_threshold(scores, np.ones(3))
+    assert dice == 1 and (scores > threshold).all()
+    assert best_threshold(np.zeros(0), np.zeros(0)) == (0.5, 1.0)
+    with pytest.raises(ValueError, match=r"best_threshold: expected equal shapes, got \(3,\) and \(2,\)"):
+        best_threshold(scores, np.ones(2))

@@ -120,9 +120,34 @@ def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one():
 def test_frozen_parameters_stay_and_the_others_go_on():
     params = {"block1.weight": np.ones((2, 2)), "head1.bias": np.ones(3), "block2.bias": np.ones(1)}
     optimizer = Freezing.of(Adam(weight_decay=0.1), params, "block*")
+    assert optimizer == Freezing(Adam(weight_decay=0.1), ((0, 4), (7, 8)))
     x = flatten(params)
     after, _ = optimizer.step(x, np.ones(8), optimizer.init(x), 0.1)
     np.testing.assert_array_equal(after[[0, 1, 2, 3, 7]], 1)
     assert (after[4:7] < 1).all() and (x == 1).all()
     with pytest.raises(ValueError, match="'blok.', which fits none"):
         Freezing.of(Adam(), params, "blok*")
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), GradientDescent(momentum=0.9), Clipped(Adam(), 0.5)],
+                         ids=lambda o: type(o).__name__)  # fmt: skip
+def test_a_float64_gradient_leaves_float32_as_it_is(optimizer):
+    x = np.ones(2, "f")
+    x, memory = optimizer.step(x, np.ones(2), optimizer.init(x), 0.1)
+    kept = memory[:2] if isinstance(memory, tuple) else (memory,)
+    assert {array.dtype for array in (x, *kept)} == {np.dtype(np.float32)}
+
+
+class Echo:
+    """An optimiser whose step shows the gradient that it was given."""
+
+    def step(self, x, gradient, memory, rate):
+        return gradient, memory
+
+
+def test_clipping_of_a_gradient_whose_square_is_too_large_for_float32():
+    g, _ = Clipped(Echo(), 5.0).step(np.ones(2, "f"), np.array([3e30, 4e30], "f"), None, 0.1)
+    np.testing.assert_allclose(g, [3, 4], rtol=1e-6)
+    g, _ = Clipped(Echo()).step(np.ones(2, "f"), np.array([30.0, 40.0]), None, 0.1)
+    np.testing.assert_allclose(g, [0.6, 0.8], rtol=1e-6)  # to length 1, unless told otherwise
+    assert g.dtype == np.float32

@@ -3,6 +3,8 @@
 import platform
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,16 @@ from tinyseg.data import Dataset
 from tinyseg.networks import lungnet, modified, original
 from tinyseg.ops import UNLABELLED, semi_supervised
 from tinyseg.optim import Adam, Clipped, Freezing, GradientDescent, constant
-from tinyseg.training import Diverged, Snapshot, begin, evaluate, fit, predict
+from tinyseg.training import (
+    Diverged,
+    Snapshot,
+    begin,
+    check_finite,
+    evaluate,
+    fit,
+    most_probable,
+    predict,
+)
 
 
 def blobs(count, seed=0):
@@ -68,7 +79,8 @@ def test_it_learns(net):
     snapshots = list(stream(net, epochs=30, schedule=constant(1e-2)))
     dice = [judged(snapshot, net)[1].dice for snapshot in snapshots]
     assert dice[-1] > 0.9 > 0.5 > dice[0]
-    _, _, p = judged(snapshots[-1], net)
+    value, counts, p = judged(snapshots[-1], net)
+    assert type(value) is float and value < snapshots[0].loss and counts.counts.shape == (2, 2)
     np.testing.assert_array_equal(p, predict(net, snapshots[-1].params, snapshots[-1].state, HELD_OUT.images))
     assert p.shape == (6, 1, 16, 16) and p.dtype == np.float32
 
@@ -93,6 +105,7 @@ def test_same_seed_same_bytes_another_seed_others():
     for a, b in zip(one, two):
         same(a, b)
     assert one[-1].losses != other[-1].losses
+    same(begin(NET), begin(NET, 0))  # unless told otherwise
 
 
 @pytest.mark.parametrize("net", [NET, original(dilations=(1, 2))], ids=["modified", "with dropout"])
@@ -174,9 +187,12 @@ def test_the_schedule_is_asked_for_steps_from_0():
 
 
 def test_steps_and_epochs_are_counted():
-    snapshots = list(stream(batch=5, epochs=3))  # 12 images in batches of 5, 5 and 2
+    snapshots = list(stream(batch=np.int64(5), epochs=3))  # 12 images in batches of 5, 5 and 2
     assert [(s.epoch, s.step, len(s.losses)) for s in snapshots] == [(1, 3, 3), (2, 6, 3), (3, 9, 3)]
     assert snapshots[0].loss == pytest.approx(np.mean(snapshots[0].losses))
+    assert type(snapshots[0].losses) is tuple
+    assert {type(loss) for loss in (*snapshots[0].losses, snapshots[0].loss)} == {float}
+    assert np.isnan(begin(NET).loss)  # of nothing yet
 
 
 def test_dropout_draws_anew_each_step():
@@ -208,25 +224,47 @@ def test_a_batch_is_a_whole_number(batch):
         next(stream(batch=batch))
 
 
+def test_a_schedule_is_a_function_and_a_loss_one_number():
+    with pytest.raises(
+        ValueError, match="expected a schedule, a function of the number of steps .* got 0.01"
+    ):
+        next(stream(schedule=0.01))
+    with pytest.raises(
+        ValueError, match=r"expected the loss as one number, got an array of shape \(2, .*mean"
+    ):
+        next(stream(loss=lambda y, labels: (y - labels[:, None]) ** 2))
+
+
 def test_a_start_of_another_network_or_optimiser_is_refused():
     with pytest.raises(ValueError, match="expected a start of this network, with "):
         next(fit(NET, TRAIN, begin(modified(maps=1, dilations=(1,))), epochs=1))
+    start = begin(NET)
+    for params, words in (
+        (start.params | {"output.bias": np.zeros(2)}, r"with output.bias \(1,\), got \(2,\)$"),
+        (start.params | {"surplus": np.zeros(2)}, r"with surplus missing, got \(2,\)$"),
+        (
+            {k: v for k, v in start.params.items() if k != "output.bias"},
+            r"with output.bias \(1,\), got none$",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            next(fit(NET, TRAIN, replace(start, params=params), epochs=1))
     for made_for, used in ((Adam(), GradientDescent()), (GradientDescent(), Adam())):
         with pytest.raises(ValueError, match="made for another optimiser"):
             next(fit(NET, TRAIN, begin(NET, 0, made_for), epochs=1, optimizer=used))
+    for memory in (start.memory[:2], (*start.memory[:2], start.memory[0]), (*start.memory, 0)):
+        with pytest.raises(ValueError, match="made for another optimiser"):
+            next(fit(NET, TRAIN, replace(start, memory=memory), epochs=1))
 
 
 def test_a_snapshot_is_nobody_elses():
     """What one does to it does not reach the training that goes on."""
     training, expected = stream(epochs=2), last(epochs=2)
-    for array in next(training).params.values():
+    first = next(training)
+    for array in first.params.values():
         array[...] = 0
+    first.state.clear()
     same(next(training), expected)
-
-
-def test_images_of_another_form_are_refused():
-    with pytest.raises(ValueError, match=r"expected images \(N, channels, H, W\)"):
-        predict(NET, *NET.init(np.random.default_rng(0)), np.zeros((2, 16, 16), np.float32))
 
 
 def test_masks_need_no_softmax_and_more_classes_do():
@@ -275,6 +313,7 @@ def test_it_learns_label_maps():
     known = held_out.labels != UNLABELLED
     right = p.argmax(axis=1)[known] == held_out.labels[known]
     assert counts.accuracy == pytest.approx(right.mean()) and counts.counts.sum() == known.sum()
+    assert counts.counts.shape == (3, 3)
 
 
 def test_large_images_are_looked_at_a_few_at_once():
@@ -296,11 +335,45 @@ def test_large_images_are_looked_at_a_few_at_once():
         np.testing.assert_array_equal(predict(Net(), {}, {}, images), images)
         assert seen == pieces
         seen.clear()
+    few = SimpleNamespace(images=np.zeros((9, 1, 16, 16), np.float32), labels=np.zeros((9, 16, 16), int))
+    for batch, pieces in (({}, [8, 1]), ({"batch": 4}, [4, 4, 1]), ({"batch": 0}, [1] * 9)):
+        for judge in (predict, lambda *args, **how: evaluate(*args, loss=lambda y, labels: 0, **how)):
+            judge(Net(), {}, {}, few.images if judge is predict else few, **batch)
+            assert seen == pieces
+            seen.clear()
 
 
 def test_divergence_stops_with_advice():
     with pytest.raises(Diverged, match=r"step \d+: .*the rate was 1e\+10.*Try a tenth"):
         last(epochs=5, optimizer=GradientDescent(), schedule=constant(1e10))
+
+
+def test_a_norm_that_overflows_is_a_divergence():
+    bright = Dataset(1e20 * TRAIN.images, TRAIN.labels)
+    with pytest.raises(
+        Diverged, match="^step 1: input: batch_norm: the variance is too large .*the rate was 0.001"
+    ):
+        next(fit(NET, bright, begin(NET), epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (HELD_OUT.images[0, 0], r"got \(16, 16\); one image alone is images\[None, None\]$"),
+        (HELD_OUT.images[0], r"got \(1, 16, 16\); one image alone is images\[None\]$"),
+        (HELD_OUT.images[:0], r"with no empty axis, got \(0, 1, 16, 16\)$"),
+        (np.uint8(255 * HELD_OUT.images), r"got uint8; convert it with images.astype\(numpy.float32\)$"),
+        (HELD_OUT.images.tolist(), r"got list; make one with numpy.array\(values, numpy.float32\)$"),
+        (None, "got NoneType"),
+    ],
+    ids=["a plane", "an image", "none", "bytes", "a list", "nothing"],
+)
+def test_what_predict_refuses(images, words):
+    params, state = NET.init(np.random.default_rng(0))
+    with pytest.raises(ValueError, match=f"^predict: expected images .*{words}"):
+        predict(NET, params, state, images)
+    with pytest.raises(ValueError, match=f"^evaluate: expected images .*{words}"):
+        evaluate(NET, params, state, SimpleNamespace(images=images, labels=HELD_OUT.labels))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere there is nothing to keep")
@@ -325,3 +398,47 @@ print(after - before)
         for how in ("keep", "default")
     )
     assert kept < 1000 < anew
+
+
+def test_a_probability_of_exactly_one_half_is_not_above_it():
+    p = np.float32([[[0.5, np.nextafter(np.float32(0.5), 1)], [0.25, 1]]])  # (1, 2, 2)
+    np.testing.assert_array_equal(most_probable(p), [[0, 1], [0, 1]])
+    np.testing.assert_array_equal(most_probable(p, 0.25), [[1, 1], [0, 1]])
+    several = np.stack([p, p[:, ::-1]], axis=1)  # (1, 2, 2, 2): of equals the first
+    assert most_probable(several).dtype == np.uint8 and most_probable(several).shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"schedule": constant(1e300)}, r"step 1: a parameter became infinite; the rate was 1e\+300"),
+        (
+            {"loss": lambda y, labels: np.nan * NET.loss(y, labels)},
+            "step 1: the loss became nan; the rate was",
+        ),
+        ({"loss": lambda y, labels: 1e38 * (1e38 * NET.loss(y, labels))}, "step 1: the loss became inf"),
+    ],
+    ids=["parameter", "no number", "overflow"],
+)
+def test_what_was_lost_and_when(options, words):
+    with pytest.raises(Diverged, match=words):
+        next(stream(optimizer=GradientDescent(), **options))
+    check_finite(1.0, np.ones(2), 1, 0.1)
+    for value, vector in ((1.0, np.array([1, np.inf])), (np.inf, np.ones(2))):
+        with pytest.raises(Diverged):
+            check_finite(value, vector, 1, 0.1)
+
+
+def test_a_network_that_empties_its_state_empties_no_other():
+    class Rude:
+        def __getattr__(self, name):
+            return getattr(NET, name)
+
+        def __call__(self, params, state, x, **options):
+            y, new_state = NET(params, state, x, **options)
+            state.clear()
+            return y, new_state
+
+    start = begin(NET)
+    (snapshot,) = fit(Rude(), TRAIN, start, epochs=1)
+    assert start.state.keys() == snapshot.state.keys() == begin(NET).state.keys()

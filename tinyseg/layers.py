@@ -225,6 +225,7 @@ class Calls:
 
     Raises:
         ValueError: a layer's own error with the layer's name before it, or an array that is missing.
+        OverflowError: a norm's, with the layer's name before it.
     """
 
     def __init__(self, layers: Mapping, params, state, *, train: bool, rng):
@@ -243,6 +244,12 @@ class Calls:
             raise ValueError(f"{name}: there is no array for {missing}") from None
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+        except OverflowError as error:
+            raise OverflowError(f"{name}: {error}") from None
+        except TypeError as error:
+            if "argument" not in str(error) or getattr(error.__traceback__, "tb_next", None):  # from inside
+                raise
+            raise ValueError(f"{name}: a layer takes (params, state, x, *, train, rng): {error}") from None
         y, new_state = returned
         self.state |= prefixed(new_state, name)
         return y

@@ -30,6 +30,7 @@ from tinyseg.layers import (
     init_all,
 )
 from tinyseg.ops import UNLABELLED, Engine, add, concatenate, cross_entropy, mean_squared_error, softmax
+from tinyseg.ops.check import floats
 
 FIBONACCI = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55)
 
@@ -139,8 +140,9 @@ class DilatedFCN:
         Raises:
             ValueError: arrays that do not fit; the message names the layer.
         """
-        if x.ndim != 4 or x.shape[1] != self.channels:
-            raise ValueError(f"input: expected images (N, {self.channels}, H, W), got {x.shape}")
+        (images,) = floats("input", images=x)
+        if images.ndim != 4 or images.shape[1] != self.channels:
+            raise ValueError(f"input: expected images (N, {self.channels}, H, W), got {images.shape}")
         run = Calls(self.layers, params, state, train=train, rng=rng)
         x = add(x, run("input", x))  # the paper's input block, x + norm(x)
         features = [x]

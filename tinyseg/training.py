@@ -20,10 +20,14 @@ from autograd import make_vjp
 from autograd.tracer import getval
 
 from tinyseg.metrics import ConfusionMatrix, confusion_matrix
+from tinyseg.ops.check import check_nchw, floats
 from tinyseg.optim import Adam, constant
 from tinyseg.parameters import flatten, unflatten
 
 AT_ONCE = 2**17  # pixels in evaluation: eight images of 128 x 128; more of them take memory and save no time
+
+
+ADVICE = "Try a tenth of that rate, or smaller initial weights."
 
 
 class Diverged(ArithmeticError):
@@ -83,15 +87,20 @@ def fit(
         Diverged: the loss or a parameter became infinite or NaN.
         ValueError: there is nothing to train on.
     """
-    check_fit(net, data, start, batch, optimizer)
+    check_fit(net, data, start, batch, optimizer, schedule)
     like, state, memory, step = start.params, start.state, start.memory, start.step
     vector, rng = flatten(start.params), generator(start.rng)
     for epoch in range(start.epoch + 1, epochs + 1):
         losses = []
         for chosen in minibatches(len(data.images), batch, rng):
             images, labels = augment(data.images[chosen], data.labels[chosen], rng)
-            value, gradient, state = loss_and_gradient(net, vector, like, state, images, labels, rng, loss)
             rate = schedule(step)
+            try:
+                value, gradient, state = loss_and_gradient(
+                    net, vector, like, state, images, labels, rng, loss
+                )
+            except OverflowError as error:  # of a norm
+                raise Diverged(f"step {step + 1}: {error}; the rate was {rate:g}. {ADVICE}") from None
             with np.errstate(all="ignore"):  # an overflow is reported once, below
                 vector, memory = optimizer.step(vector, gradient, memory, rate)
             step += 1
@@ -101,12 +110,17 @@ def fit(
         yield Snapshot(epoch, step, tuple(losses), params, dict(state), memory, rng.bit_generator.state)
 
 
-def check_fit(net, data, start: Snapshot, batch: int, optimizer) -> None:
+def check_fit(net, data, start: Snapshot, batch: int, optimizer, schedule) -> None:
     """One clear error before anything is trained."""
     if not len(data.images):
         raise ValueError("fit: expected images to train on, got none")
     if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:
         raise ValueError(f"fit: expected a whole batch of at least 1 image, got {batch!r}")
+    if not callable(schedule):
+        raise ValueError(
+            "fit: expected a schedule, a function of the number of steps such as constant(1e-3), got "
+            f"{schedule!r}"
+        )
     wanted, given = (
         {key: np.shape(array) for key, array in params.items()}
         for params in (net.init(np.random.default_rng(0))[0], start.params)
@@ -146,6 +160,10 @@ def loss_and_gradient(net, vector, like: dict, state: dict, images, labels, rng,
         images, labels: (N, channels, H, W) and (N, H, W).
         rng: `numpy.random.Generator` of dropout; a network without takes None.
         loss: a function of the network's output and the labels; by default `net.loss`.
+
+    Raises:
+        OverflowError: a norm's numbers became too large.
+        ValueError: the loss is not one number.
     """
     new_state, loss = {}, loss or net.loss
 
@@ -159,6 +177,10 @@ def loss_and_gradient(net, vector, like: dict, state: dict, images, labels, rng,
 
     with np.errstate(all="ignore"):  # an overflow is reported once, by the caller
         vjp, value = make_vjp(loss_at)(vector)
+        if np.shape(value) != ():
+            raise ValueError(
+                f"expected the loss as one number, got an array of shape {np.shape(value)}; take its mean"
+            )
         return float(value), vjp(np.ones_like(value)), new_state
 
 
@@ -166,10 +188,7 @@ def check_finite(value: float, vector: np.ndarray, step: int, rate: float) -> No
     """Stop a training that has lost its numbers, and say what to try."""
     if not (np.isfinite(value) and np.isfinite(vector).all()):
         what = "a parameter became infinite" if np.isfinite(value) else f"the loss became {value}"
-        raise Diverged(
-            f"step {step}: {what}; the rate was {rate:g}. "
-            "Try a tenth of that rate, or smaller initial weights."
-        )
+        raise Diverged(f"step {step}: {what}; the rate was {rate:g}. {ADVICE}")
 
 
 def generator(state: Mapping[str, Any]) -> np.random.Generator:
@@ -183,8 +202,11 @@ def predict(net, params: dict, state: dict, images: np.ndarray, *, batch: int = 
     """Each pixel's probabilities in evaluation: (N, channels, H, W) to (N, classes, H, W), float32.
 
     Of two classes only the second one's, the one that is sought: (N, 1, H, W).
+
+    Raises:
+        ValueError: the images are no array (N, channels, H, W) of floats, or do not fit the network.
     """
-    return sought(net.probabilities(outputs(net, params, state, images, batch)))
+    return sought(net.probabilities(outputs("predict", net, params, state, images, batch)))
 
 
 def evaluate(
@@ -193,9 +215,9 @@ def evaluate(
     """(loss, counts, probabilities) on a `data.Dataset`, by `loss` or else `net.loss`.
 
     The counts are of annotated pixels, where the most probable class counts (of two, the second above 0.5);
-    the probabilities are those of `predict`.
+    the probabilities are those of `predict`, and so are the errors.
     """
-    y = outputs(net, params, state, data.images, batch)
+    y = outputs("evaluate", net, params, state, data.images, batch)
     value, p = float((loss or net.loss)(y, data.labels)), sought(net.probabilities(y))
     return value, confusion_matrix(most_probable(p), data.labels, max(2, p.shape[1])), p
 
@@ -211,10 +233,9 @@ def most_probable(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
     return (p[0] > threshold if len(p) == 1 else p.argmax(axis=0)).astype(np.uint8)
 
 
-def outputs(net, params, state, images, batch: int = 8):
+def outputs(op, net, params, state, images, batch: int):
     """The network's outputs, `batch` images at once, or as many as have AT_ONCE pixels if that is fewer."""
-    if images.ndim != 4 or 0 in images.shape:
-        raise ValueError(f"expected images (N, channels, H, W) with no empty axis, got {images.shape}")
+    check_nchw(op, images=floats(op, images=images)[0])
     batch = min(max(1, batch), max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
     pieces = (images[i : i + batch] for i in range(0, len(images), batch))
     return np.concatenate([net(params, state, piece, train=False, rng=None)[0] for piece in pieces])

@@ -107,3 +107,9 @@ def test_the_same_seed_draws_the_same():
     images, labels = batch(30, 4, 4)
     first, again, other = (random_symmetry(images, labels, np.random.default_rng(s))[0] for s in (3, 3, 4))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_as_many_labels_as_images():
+    images, labels = batch(3, 4, 4)
+    with pytest.raises(ValueError, match="argument 2 is longer"):
+        random_symmetry(images, labels[:2], np.random.default_rng(0))

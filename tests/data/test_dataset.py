@@ -106,7 +106,7 @@ def test_two_arrays_suffice(dtype):
     data = Dataset(IMAGES, labels)
     assert data.labels.dtype == np.uint8 and labels.dtype == dtype
     np.testing.assert_array_equal(data.labels, labels)
-    assert data.images is IMAGES
+    assert data.images is IMAGES and (data.labels is labels) == (dtype is np.uint8)
     assert data.names == data.subjects == ("0", "1", "2") and len(data) == 3
     assert data.class_names == ("background", "structure") and data.classes == 2
     assert data.preprocessing is None and data.kinds == ()
@@ -212,3 +212,14 @@ def test_preprocessing_of_images_that_came_from_no_file():
     assert preprocessing_of(Dataset(wide, labels + 2)) == Preprocessing(6, 3, None, (0, 1, 2), names)
     given = Preprocessing(64, 3, 12)
     assert preprocessing_of(Dataset(wide, labels, preprocessing=given)) is given
+
+
+def test_a_label_without_a_class_name_is_refused():
+    labels = 2 * LABELS.astype(int)
+    assert Dataset(IMAGES, labels, class_names=("a", "b", "c")).classes == 3
+    with pytest.raises(ValueError, match="expected labels below 2, a number for each class name, got 2"):
+        Dataset(IMAGES, labels, class_names=("a", "b"))
+
+
+def test_the_largest_label_of_int8():
+    assert Dataset(IMAGES, (127 * LABELS).astype(np.int8)).classes == 128

@@ -102,7 +102,6 @@ def test_a_large_mean_costs_no_digits():
             r"norm_add_relu: expected equal shapes, or one side .* got \(1, 3, 5, 4\)",
         ),
         ((2, 2, 5, 4), np.float64, "norm_add_relu: expected equal shapes"),
-        ((2, 3, 5, 4), np.float32, "norm_add_relu: expected one dtype"),
     ],
 )
 def test_a_skip_that_does_not_fit(shape, dtype, words):

@@ -168,6 +168,7 @@ def about(network=(), preprocessing=(), **changes):
         ),
         ({"head1.conv.bias": np.zeros(12)}, "is float64"),
         ({"head1.conv.bias": np.full(12, np.nan, "f")}, "head1.conv.bias holds a NaN"),
+        ({"head1.conv.bias": np.array([1] * 11 + [-np.inf], "f")}, "head1.conv.bias holds a NaN or"),
         ({"tinyseg": None}, "not a tinyseg model"),
         ({"tinyseg": np.array("{")}, "not a tinyseg model"),
         ({"tinyseg": np.array("[1]")}, "not a tinyseg model"),
@@ -186,6 +187,7 @@ def about(network=(), preprocessing=(), **changes):
         ({"tinyseg": np.array("[" * 100000)}, "not a tinyseg model"),
         ({"tinyseg": about(network={"weight_std": "a"})}, "cannot be built .weight_std"),
         ({"head1.norm.variance": np.full(12, -1, "f")}, "head1.norm.variance is negative"),
+        ({"head1.norm.variance": np.array([1] * 11 + [-1], "f")}, "head1.norm.variance is negative"),
         ({"tinyseg": about(network=3)}, "cannot be built"),
         ({"tinyseg": about(preprocessing=None)}, "cannot be built"),
         ({"tinyseg": about(preprocessing={"size": 0})}, "cannot be built .size: expected"),
@@ -219,7 +221,7 @@ def test_files_that_are_no_model(saved, tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         load("a\0b")
     saved.write_text("hello")
-    with pytest.raises(InputError, match="not a whole .npz file"):
+    with pytest.raises(InputError, match="not a whole .npz file .no zip archive, or its end is missing"):
         load(saved)
     np.save(tmp_path / "one.npy", np.zeros(3))
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
@@ -267,3 +269,34 @@ def test_nothing_half_written(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         save(tmp_path / "nowhere" / "model.npz", net, *net.init(np.random.default_rng(0)), Preprocessing())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variance_of_exactly_0_is_no_flaw(saved):
+    """That of a map which is the same everywhere."""
+    change(saved, **{"head1.norm.variance": np.zeros(12, "f")})
+    np.testing.assert_array_equal(load(saved)[2]["head1.norm.variance"], 0)
+
+
+def test_a_network_of_the_same_name_or_the_same_arrays_is_not_yet_the_same(saved, tmp_path):
+    class Scale:
+        def init(self, rng):
+            return {"scale": np.ones(1, "f")}, {}
+
+    class Shift(Scale):
+        pass
+
+    save(tmp_path / "scale.npz", Scale(), *Scale().init(None), Preprocessing())
+    with pytest.raises(InputError, match="expected a network of the kind Shift, got Scale"):
+        load(tmp_path / "scale.npz", Shift())
+    Scale.__name__ = "DilatedFCN"
+    with pytest.raises(InputError, match="expected a network of the kind DilatedFCN, got DilatedFCN"):
+        load(saved, Scale())
+
+
+def test_a_parameter_called_variance_may_be_negative(tmp_path):
+    class Spread:
+        def init(self, rng):
+            return {"variance": -np.ones(1, "f")}, {}
+
+    save(tmp_path / "model.npz", Spread(), *Spread().init(None), Preprocessing())
+    assert load(tmp_path / "model.npz", Spread())[1]["variance"] == -1

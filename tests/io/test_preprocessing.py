@@ -95,3 +95,37 @@ def test_fields_become_plain_values():
     how = Preprocessing(np.int64(9), np.uint8(3), np.int32(12))
     assert how == Preprocessing(9, 3, 12)
     assert [type(value) for value in (how.size, how.channels, how.bits)] == [int, int, int]
+    how = Preprocessing(values=iter([3, 7]), names=iter("ab"))  # which can be read but once
+    assert (how.values, how.names) == ((3, 7), ("a", "b"))
+
+
+def test_defaults_are_those_of_a_mask():
+    """Whoever saved a model without a word on it counts on them."""
+    how = Preprocessing()
+    assert (how.size, how.channels, how.bits) == (64, 1, None)
+    assert (how.values, how.names) == ((0, 255), ("background", "structure"))
+
+
+@pytest.mark.parametrize(
+    ("field", "least", "most"), [("size", 1, 65536), ("channels", 1, 65536), ("bits", 1, 16)]
+)
+def test_fields_reach_to_their_bounds_and_no_further(field, least, most):
+    for value in (least, most):
+        assert getattr(Preprocessing(**{field: value}), field) == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(ValueError, match=f"{field}: expected a whole number from {least} to {most}, got"):
+            Preprocessing(**{field: value})
+
+
+def test_values_reach_to_their_bounds_and_no_further():
+    assert Preprocessing(values=(0, 65535)).values == (0, 65535)
+    for values in ((0, 65536), (-1, 0)):
+        with pytest.raises(ValueError, match="values: expected whole numbers from 0 to 65535, got"):
+            Preprocessing(values=values)
+
+
+def test_for_a_file_the_scale_is_that_of_training_or_else_one_for_all_pages():
+    pages = [np.uint16([[100]]), np.uint16([[5000]]), np.uint8([[7]])]
+    assert Preprocessing().for_file(pages).bits == 13
+    assert Preprocessing(bits=10).for_file(pages).bits == 10
+    assert Preprocessing().for_file(pages[2:]).bits is None

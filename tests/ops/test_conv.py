@@ -136,24 +136,6 @@ def test_derivatives_of_each_side(case):
 
 
 @ways
-@pytest.mark.parametrize("dilation", [1, 3, 20])
-def test_float32_is_as_close_as_float32_can_be(dilation, way):
-    case = (2, 3, 3, 16, 16, (3, 3), dilation)
-    x, weight, bias, g = arrays(case, np.float32)
-    vjp, y = make_vjp(lambda *a: way(*a, dilation=dilation), (0, 1, 2))(x, weight, bias)
-    assert {a.dtype for a in (y, *vjp(g))} == {np.dtype(np.float32)}
-    np.testing.assert_allclose(y, conv2d(*arrays(case)[:3], dilation=dilation), atol=2e-5)
-
-
-@ways
-def test_views_and_read_only_arrays_do(way):
-    x, weight, bias, _ = arrays((2, 3, 2, 8, 6, (3, 3), 2))
-    turned = np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
-    turned.flags.writeable = weight.flags.writeable = False
-    np.testing.assert_allclose(way(turned, weight, bias, dilation=2), conv2d(x, weight, bias, dilation=2))
-
-
-@ways
 @pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint64])
 def test_numpys_whole_numbers_are_dilations_too(kind, way):
     x, weight, bias, _ = arrays((1, 2, 2, 70, 5, (3, 3), 2))
@@ -177,15 +159,11 @@ X, W, B = np.zeros((2, 3, 5, 5)), np.zeros((4, 3, 3, 3)), np.zeros(4)
 @pytest.mark.parametrize(
     ("args", "how", "words"),
     [
-        ((X[0], W), {}, r"expected x \(N, C, H, W\)"),
         ((X, W[0]), {}, r"weight \(O, C, kh, kw\)"),
         ((X[:, :2], W), {}, r"expects x \(N, 3, H, W\), got \(2, 2, 5, 5\)"),
-        ((X[:0], W), {}, "expects x"),
         ((X, W[:0]), {}, r"no empty axis, got \(0, 3, 3, 3\)"),
         ((X, W[..., :2]), {}, "odd kernel, got 3x2"),
         ((X, W, B[:3]), {}, r"expected bias \(4,\), got \(3,\)"),
-        ((X.astype("f"), W), {}, r"got \['float32', 'float64'\]"),
-        ((X.astype(int), W.astype(int)), {}, "float32 or float64"),
         ((X, W), {"dilation": 0}, "dilation of 1 .* got 0"),
         ((X, W), {"dilation": 1.5}, "got 1.5"),
         ((X, W), {"dilation": True}, "got True"),

@@ -1,4 +1,4 @@
-"""Losses against the sums that define them, limits that are known, and numerical gradients."""
+"""Losses of what is known, and their errors; test_contract.py has what all ops promise."""
 
 import numpy as np
 import pytest
@@ -22,9 +22,11 @@ LABELS = RNG.integers(0, 3, size=(2, 4, 5))
 
 def test_mean_squared_error():
     x, y = RNG.normal(size=(2, 1, 3, 4)), RNG.normal(size=(2, 1, 3, 4))
-    np.testing.assert_allclose(mean_squared_error(x, y), np.mean((x - y) ** 2))
     np.testing.assert_allclose(grad(mean_squared_error)(x, y), 2 * (x - y) / x.size)
-    check_op(mean_squared_error, x, y)
+    with pytest.raises(
+        ValueError, match=r"expected equal shapes with no empty axis, got \(2, 1, 3, 4\), \(1, "
+    ):
+        mean_squared_error(x, y[:1])
 
 
 @pytest.mark.parametrize("weights", [None, [1, 1, 1], [0.5, 2, 3], [0, 1, 4]], ids=str)
@@ -55,11 +57,8 @@ def test_cross_entropy_of_what_is_known():
 
 
 def test_entropy():
-    p = scipy.special.softmax(LOGITS, axis=1)
-    np.testing.assert_allclose(entropy(LOGITS), np.mean(scipy.special.entr(p).sum(axis=1)))
     np.testing.assert_allclose(entropy(np.zeros((2, 5, 3, 3))), np.log(5))
     assert entropy(np.array([1e4, 0.0]).reshape(1, 2, 1, 1)) == 0
-    check_op(entropy, LOGITS)
 
 
 SPARSE = np.where(RNG.random(LABELS.shape) < 0.4, LABELS, UNLABELLED)
@@ -96,7 +95,8 @@ def test_semi_supervised_of_large_logits_is_finite():
 @pytest.mark.parametrize(
     ("labels", "weights", "words"),
     [
-        (SPARSE.astype(float), None, r"semi_supervised: expected integer labels \(N, H, W\)"),
+        (SPARSE.astype(float), None, "semi_supervised: expected an array of integer labels, got float64"),
+        (SPARSE[:1], None, r"semi_supervised: expected integer labels \(N, H, W\)"),
         (np.where(SPARSE == 2, 3, SPARSE), None, "expected labels 0 to 2, got 0 to 3"),
         (np.where(SPARSE == 2, -1, SPARSE), None, "expected labels 0 to 2, got -1 to 1"),
         (SPARSE, [1, 1], "3 class weights"),
@@ -113,7 +113,10 @@ def test_one_clear_error_about_sparse_labels(labels, weights, words):
     ("labels", "weights", "words"),
     [
         (LABELS[0], None, r"integer labels \(N, H, W\)"),
-        (LABELS.astype(float), None, "got float64"),
+        (LABELS.astype(float), None, "expected an array of integer labels, got float64"),
+        (LABELS > 0, None, "expected an array of integer labels, got bool"),
+        (LABELS.tolist(), None, "expected an array of integer labels, got list"),
+        (None, None, "expected an array of integer labels, got NoneType"),
         (LABELS + 1, None, "expected labels 0 to 2, got 1 to 3"),
         (LABELS - 1, None, "got -1 to 1"),
         (LABELS, [1, 1], "3 class weights"),
@@ -124,8 +127,6 @@ def test_one_clear_error_about_sparse_labels(labels, weights, words):
 def test_one_clear_error(labels, weights, words):
     with pytest.raises(ValueError, match=words):
         cross_entropy(LOGITS, labels, class_weights=weights)
-    with pytest.raises(ValueError, match="expected target"):
-        mean_squared_error(LOGITS, LOGITS[:1])
 
 
 def test_what_is_impossible_adds_nothing():
@@ -142,10 +143,22 @@ def test_what_is_impossible_adds_nothing():
         assert semi_supervised(far, np.full((1, 1, 1), UNLABELLED)) == entropy(far) == 0
 
 
+def test_no_nan_is_lost_where_nothing_is_labelled():
+    nothing = np.full((1, 2, 2), UNLABELLED)
+    for logits in (np.full((1, 3, 2, 2), np.nan), np.full((1, 3, 2, 2), np.nan, np.float32)):
+        assert np.isnan(
+            [semi_supervised(logits, nothing), semi_supervised(logits, 0 * nothing), entropy(logits)]
+        ).all()
+        assert np.isnan(cross_entropy(logits, 0 * nothing))
+
+
 def test_median_frequency_of_what_is_no_class():
     for labels in ([0, 3], [-1, 0]):
         with pytest.raises(ValueError, match="median_frequency: expected labels 0 to 2"):
             median_frequency(np.array(labels), 3)
+    for labels in ([0, 1], None, np.ones(3)):
+        with pytest.raises(ValueError, match="median_frequency: expected an array of integer labels, got"):
+            median_frequency(labels, 3)
 
 
 def test_a_negative_entropy_weight():

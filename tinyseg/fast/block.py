@@ -26,7 +26,7 @@ from tinyseg import ops
 from tinyseg.fast.norm import count, mean_of, mean_product, moments, per_channel, statistics
 from tinyseg.fast.twin import define_gradients
 from tinyseg.ops.combine import check_addends
-from tinyseg.ops.norm import BATCH, check_norm
+from tinyseg.ops.norm import BATCH, check_norm, measured
 
 
 def norm_add_relu(y, gamma, beta, x=None, *, axes, eps: float = 1e-5):
@@ -44,15 +44,16 @@ def norm_add_relu(y, gamma, beta, x=None, *, axes, eps: float = 1e-5):
 
     Raises:
         ValueError: shapes or dtypes do not fit.
+        OverflowError: the variance is too large for the dtype, about 1e38 in float32.
 
     Source: the block of Anthimopoulos et al. 2018; the residual connection from x is the article's.
     """
-    check_norm("norm_add_relu", y, gamma=gamma, beta=beta)
+    check_norm("norm_add_relu", y=y, gamma=gamma, beta=beta)
     if x is not None:
         check_addends("norm_add_relu", x, y)
         if getval(x).shape[1] not in (1, getval(y).shape[1]):
             raise ValueError(f"norm_add_relu: expected x (N, 1 or {y.shape[1]}, H, W), got {x.shape}")
-    y_moments = moments(getval(y), axes)
+    y_moments = measured("norm_add_relu", moments, getval(y), axes)
     result = _norm_add_relu(y, gamma, beta, x, y_moments, axes=axes, eps=float(eps))
     return result, *statistics(y_moments, axes)
 

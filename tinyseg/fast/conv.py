@@ -43,7 +43,7 @@ def _gradients(g, ans, x, weight, bias, *, dilation):
     To x goes g, through the kernel with its channels swapped and every offset's sign changed. A weight gets
     the sum over all pixels of x shifted by its row, times g shifted back by its column.
     """
-    gradient = np.zeros(weight.shape, weight.dtype)
+    gradient = np.zeros(weight.shape, weight.dtype.type)
     inside = _within(gradient, dilation, *x.shape[2:])
     swapped = _within(weight, dilation, *x.shape[2:]).swapaxes(0, 1)
     matrix, rows = _matrix(swapped), _rows(g, swapped)
@@ -66,7 +66,7 @@ def _matrix(weight):
 def _rows(x, weight):
     """Memory for what the kernel's rows give, (N, kh*O, H*W); for a single row, that is the output."""
     (n, _, h, w), (o, _, kh, _) = x.shape, weight.shape
-    return np.empty((n, o, h * w), x.dtype) if kh == 1 else _matrices(n, kh * o, h * w, x.dtype)
+    return np.empty((n, o, h * w), x.dtype.type) if kh == 1 else _matrices(n, kh * o, h * w, x.dtype.type)
 
 
 def _multiply(matrix, columns, out):
@@ -124,7 +124,7 @@ def _bands(x, weights, down=(0,), across=(0,)):
         for top, bottom in bands:
             yield slice(top * w, bottom * w), images[:, :, top * w : bottom * w]
         return
-    memory = _matrices(n, len(offsets) * c, height * w, x.dtype)
+    memory = _matrices(n, len(offsets) * c, height * w, x.dtype.type)
     for top, bottom in bands:
         shifted = memory[:, :, : (bottom - top) * w]
         images = shifted.reshape(n, len(offsets), c, bottom - top, w)  # (N, k*C, P) -> (N, k, C, rows, W)

@@ -11,13 +11,14 @@ from autograd.tracer import getval
 from tinyseg import ops
 from tinyseg.fast.conv import sum_pixels
 from tinyseg.fast.twin import define_gradients
-from tinyseg.ops.norm import BATCH, INSTANCE, check_norm
+from tinyseg.ops.norm import BATCH, INSTANCE, check_norm, measured
 
 
 def normalize(x, gamma, beta, *, axes, eps: float = 1e-5):
     """As `ops.normalize`: arguments, result and errors."""
-    check_norm({BATCH: "batch_norm", INSTANCE: "instance_norm"}[axes], x, gamma=gamma, beta=beta)
-    x_moments = moments(getval(x), axes)
+    name = {BATCH: "batch_norm", INSTANCE: "instance_norm"}[axes]
+    check_norm(name, x=x, gamma=gamma, beta=beta)
+    x_moments = measured(name, moments, getval(x), axes)
     y = _normalize(x, gamma, beta, x_moments, axes=axes, eps=float(eps))
     return y, *statistics(x_moments, axes)
 

@@ -66,7 +66,7 @@ class Preprocessing:
         size = self.size if size is None else size
         height, width = pixels.shape[:2]
         factor = size / min(height, width) if size else 1
-        return round(factor * height) or 1, round(factor * width) or 1
+        return round(factor * height), round(factor * width)
 
     def for_file(self, pages: list[np.ndarray]) -> Preprocessing:
         """The same; where training had no 16-bit files, the brightest of these pages scales them all."""
@@ -110,7 +110,7 @@ def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     divide at the end, so that sums of whole levels are exact: a mask that covers just half a cell does so on
     every machine.
     """
-    if image.shape == tuple(shape):
+    if image.shape == shape:
         return image
     height, width = image.shape
     return _sums(_sums(image, shape[0]).T, shape[1]).T / (height * width)

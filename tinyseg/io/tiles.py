@@ -50,7 +50,8 @@ def probability_maps(
     image = preprocessing(pixels, size)
     tile = tile_for(net, image.shape[1], image.shape[2], memory)
     p = in_tiles(net, params, state, image[None], tile)[0]  # (1, C, h, w) -> (classes, h, w)
-    return np.stack([resized_to(plane, pixels.shape[:2]) for plane in p])
+    height, width = pixels.shape[:2]
+    return np.stack([resized_to(plane, (height, width)) for plane in p])
 
 
 def in_tiles(net, params: dict, state: dict, images: np.ndarray, tile: int | None) -> np.ndarray:

@@ -6,13 +6,19 @@ import autograd.numpy as np
 import numpy
 from autograd.extend import defjvp, defvjp, primitive
 
+from tinyseg.ops.check import floats
+
 
 @primitive
 def relu(x):
     """Rectified linear unit, max(x, 0): x of any shape, result of its shape and dtype.
 
     Its gradient at 0 is 0. A NaN stays a NaN.
+
+    Raises:
+        ValueError: x is no array of floats.
     """
+    floats("relu", x=x)
     return numpy.maximum(x, 0)
 
 
@@ -29,6 +35,7 @@ def log_softmax(x, axis: int = 1):
     The largest x is subtracted first (it cancels), so nothing overflows. Arguments and result are those of
     `softmax`.
     """
+    _check_channels("log_softmax", x, axis)
     shifted = x - x.max(axis=axis, keepdims=True)
     return shifted - numpy.log(numpy.exp(shifted).sum(axis=axis, keepdims=True))
 
@@ -55,7 +62,11 @@ def softmax(x, axis: int = 1):
 
     Returns:
         x's shape and dtype.
+
+    Raises:
+        ValueError: x is no array of floats, or has no channels along the axis.
     """
+    _check_channels("softmax", x, axis)
     return numpy.exp(log_softmax.fun(x, axis))  # fun: the plain function inside a primitive
 
 
@@ -66,6 +77,13 @@ def _softmax_change(v, s, axis):
 
 defvjp(softmax, lambda ans, x, axis=1: lambda g: _softmax_change(g, ans, axis))
 defjvp(softmax, lambda dx, ans, x, axis=1: _softmax_change(dx, ans, axis))
+
+
+def _check_channels(op, x, axis):
+    """One clear error before anything is computed."""
+    (x,) = floats(op, x=x)
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
+        raise ValueError(f"{op}: expected x with at least one channel along axis {axis}, got {x.shape}")
 
 
 def dropout(x, rate: float, rng):
@@ -82,13 +100,14 @@ def dropout(x, rate: float, rng):
         x's shape and dtype.
 
     Raises:
-        ValueError: rate is out of range, or there is no rng.
+        ValueError: x is no array of floats, rate is out of range, or there is no rng.
 
     Source: Srivastava et al. 2014, in its "inverted" form.
     """
+    (plain,) = floats("dropout", x=x)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: expected 0 <= rate < 1 (the share dropped), got {rate}")
     if rng is None:
         raise ValueError("dropout: needs random numbers, call with rng=numpy.random.default_rng(seed)")
-    kept = rng.random(x.shape) >= rate
-    return x * (kept / (1 - rate)).astype(x.dtype)
+    kept = rng.random(plain.shape) >= rate
+    return x * (kept / (1 - rate)).astype(plain.dtype)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import autograd.numpy as np
 from autograd.tracer import getval
 
+from tinyseg.ops.check import floats
+
 
 def add(x, y):
     """The residual add, x + y.
@@ -20,7 +22,7 @@ def add(x, y):
         The sum, of that dtype.
 
     Raises:
-        ValueError: the shapes differ in more than a single channel, or the dtypes differ.
+        ValueError: the shapes differ in more than a single channel, or the dtypes do not fit.
 
     Source: He et al. 2015 (arXiv 1512.03385), equation 1.
     """
@@ -30,22 +32,24 @@ def add(x, y):
 
 def check_addends(name, x, y):
     """One clear error from `add`, or from an op that adds on the way."""
-    x, y = getval(x), getval(y)
+    x, y = floats(name, x=x, y=y)
     single = x.ndim == y.ndim == 4 and (x.shape[0], *x.shape[2:]) == (y.shape[0], *y.shape[2:])
     if x.shape != y.shape and not (single and 1 in (x.shape[1], y.shape[1])):
         raise ValueError(
             f"{name}: expected equal shapes, or one side with a single channel, got {x.shape}, {y.shape}"
         )
-    if x.dtype != y.dtype:
-        raise ValueError(f"{name}: expected one dtype, got {x.dtype}, {y.dtype}")
 
 
 def concatenate(xs, axis: int = 1):
     """Join arrays along an axis, by default their channels: (N, C_i, H, W) to (N, sum of C_i, H, W).
 
     Raises:
-        ValueError: the arrays differ along another axis, or in dtype.
+        ValueError: xs is no list or tuple of arrays, these differ along another axis, or dtypes do not fit.
     """
-    if len({x.dtype for x in xs}) > 1:
-        raise ValueError(f"concatenate: expected one dtype, got {[str(x.dtype) for x in xs]}")
-    return np.concatenate(xs, axis)
+    if not isinstance(getval(xs), list | tuple):
+        raise ValueError(f"concatenate: expected a list of arrays, got {type(getval(xs)).__name__}")
+    floats("concatenate", **{f"xs[{i}]": x for i, x in enumerate(xs)})
+    try:
+        return np.concatenate(xs, axis)
+    except ValueError as error:  # NumPy says which array does not fit
+        raise ValueError(f"concatenate: {error}") from None

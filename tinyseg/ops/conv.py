@@ -24,7 +24,8 @@ import autograd.numpy as np
 import numpy
 from autograd.extend import defjvp, defvjp, primitive
 from autograd.scipy.signal import convolve
-from autograd.tracer import getval
+
+from tinyseg.ops.check import check_nchw, floats
 
 # 1. The definition. Take every d-th pixel in both directions: a dilated convolution of the image is a dense
 # convolution of these. There are d * d such sub-images. Take them apart, convolve all of them with the dense
@@ -105,7 +106,7 @@ def conv2d(x, weight, bias=None, *, dilation: int = 1):
 @primitive
 def _output(x, weight, dilation):
     """dT/dg: x (N, C, H, W) and weight (O, C, kh, kw) to (N, O, H, W)."""
-    y = numpy.zeros((len(x), len(weight), *x.shape[2:]), x.dtype)
+    y = numpy.zeros((len(x), len(weight), *x.shape[2:]), x.dtype.type)  # in this machine's byte order
     for tap, here, there in _taps(weight.shape[2:], dilation, *x.shape[2:]):
         y[here] += _mix(weight[tap], x[there])
     return y
@@ -114,7 +115,7 @@ def _output(x, weight, dilation):
 @primitive
 def _input(g, weight, dilation):
     """dT/dx: g (N, O, H, W) and weight (O, C, kh, kw) to (N, C, H, W)."""
-    dx = numpy.zeros((len(g), weight.shape[1], *g.shape[2:]), g.dtype)
+    dx = numpy.zeros((len(g), weight.shape[1], *g.shape[2:]), g.dtype.type)
     for tap, here, there in _taps(weight.shape[2:], dilation, *g.shape[2:]):
         dx[there] += _mix(weight[tap].T, g[here])
     return dx
@@ -123,7 +124,7 @@ def _input(g, weight, dilation):
 @primitive
 def _weight(x, g, kernel, dilation):
     """dT/dw: x (N, C, H, W) and g (N, O, H, W) to (O, C, kh, kw), where kernel = (kh, kw)."""
-    dw = numpy.zeros((g.shape[1], x.shape[1], *kernel), x.dtype)
+    dw = numpy.zeros((g.shape[1], x.shape[1], *kernel), x.dtype.type)
     for tap, here, there in _taps(kernel, dilation, *x.shape[2:]):
         products = _flat(g[here]) @ _flat(x[there]).swapaxes(1, 2)  # (N, O, h*w) @ (N, h*w, C)
         dw[tap] = products.sum(axis=0)  # (N, O, C) -> (O, C)
@@ -191,22 +192,18 @@ def _flat(x):
 
 def check_conv2d(x, weight, bias, dilation):
     """One clear error before anything is computed."""
-    x, weight, bias = map(getval, (x, weight, bias))  # a box is slow to say its shape
-    if x.ndim != 4 or weight.ndim != 4:
-        raise ValueError(
-            f"conv2d: expected x (N, C, H, W) and weight (O, C, kh, kw), got {x.shape}, {weight.shape}"
-        )
-    o, c, kh, kw = weight.shape
-    if 0 in weight.shape:
+    x, weight = floats("conv2d", x=x, weight=weight)
+    check_nchw("conv2d", x=x)
+    if weight.ndim != 4 or 0 in weight.shape:
         raise ValueError(f"conv2d: expected weight (O, C, kh, kw) with no empty axis, got {weight.shape}")
-    if x.shape[1] != c or 0 in x.shape:
+    o, c, kh, kw = weight.shape
+    if x.shape[1] != c:
         raise ValueError(f"conv2d: weight {weight.shape} expects x (N, {c}, H, W), got {x.shape}")
     if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"conv2d: expected an odd kernel, got {kh}x{kw}")
-    if bias is not None and bias.shape != (o,):
-        raise ValueError(f"conv2d: expected bias ({o},), got {bias.shape}")
-    dtypes = {a.dtype for a in (x, weight, bias) if a is not None}
-    if len(dtypes) > 1 or not dtypes <= {numpy.dtype(numpy.float32), numpy.dtype(numpy.float64)}:
-        raise ValueError(f"conv2d: expected float32 or float64 throughout, got {sorted(map(str, dtypes))}")
+    if bias is not None:
+        _, bias = floats("conv2d", x=x, bias=bias)
+        if bias.shape != (o,):
+            raise ValueError(f"conv2d: expected bias ({o},), got {bias.shape}")
     if isinstance(dilation, bool) or not isinstance(dilation, int | numpy.integer) or dilation < 1:
         raise ValueError(f"conv2d: expected a whole dilation of 1 (dense) or more, got {dilation!r}")

@@ -11,6 +11,7 @@ import numpy
 from autograd.extend import defjvp, defvjp, primitive
 
 from tinyseg.ops.activation import log_softmax, softmax
+from tinyseg.ops.check import check_nchw, floats
 
 UNLABELLED = 255  # in a label map: nobody has said what this pixel is
 
@@ -25,15 +26,15 @@ def mean_squared_error(prediction, target):
         A scalar of that dtype.
 
     Raises:
-        ValueError: shapes or dtypes differ.
+        ValueError: shapes or dtypes do not fit, or there are no pixels.
     """
-    if prediction.shape != target.shape or prediction.dtype != target.dtype:
+    p, t = floats("mean_squared_error", prediction=prediction, target=target)
+    if p.shape != t.shape or p.size == 0:
         raise ValueError(
-            f"mean_squared_error: expected target {prediction.shape} {prediction.dtype}, "
-            f"got {target.shape} {target.dtype}"
+            f"mean_squared_error: expected equal shapes with no empty axis, got {p.shape}, {t.shape}"
         )
     error = prediction - target
-    return np.sum(error * error) / error.size
+    return np.sum(error * error) / p.size
 
 
 def cross_entropy(logits, labels, *, class_weights=None):
@@ -61,15 +62,13 @@ def cross_entropy(logits, labels, *, class_weights=None):
 
 def _targets(name, logits, labels, class_weights, allowed=()):
     """One-hot labels (N, C, H, W), each pixel times its weight in the mean; all 0 if no pixel has one."""
-    classes = logits.shape[1]
-    if labels.shape != (logits.shape[0], *logits.shape[2:]) or labels.dtype.kind not in "iu":
+    logits = _plain(name, logits)
+    n, classes, h, w = logits.shape
+    _check_labels(name, labels, classes, allowed)
+    if labels.shape != (n, h, w):
         raise ValueError(
-            f"{name}: expected integer labels (N, H, W) for logits {logits.shape}, "
-            f"got {labels.dtype} {labels.shape}"
+            f"{name}: expected integer labels (N, H, W) for logits {logits.shape}, got {labels.shape}"
         )
-    known = labels[~numpy.isin(labels, allowed)]
-    if known.size and (known.min() < 0 or known.max() >= classes):
-        raise ValueError(f"{name}: expected labels 0 to {classes - 1}, got {known.min()} to {known.max()}")
     weights = numpy.ones(classes) if class_weights is None else numpy.asarray(class_weights)
     if weights.shape != (classes,) or not numpy.all((weights >= 0) & (weights < np.inf)):
         raise ValueError(f"{name}: expected {classes} class weights >= 0, all finite, got {weights}")
@@ -78,11 +77,29 @@ def _targets(name, logits, labels, class_weights, allowed=()):
     return (target / (target.sum() or 1)).astype(logits.dtype)
 
 
+def _plain(name, logits):
+    """The logits out of autograd's box, or one clear error."""
+    (logits,) = floats(name, logits=logits)
+    check_nchw(name, logits=logits)
+    return logits
+
+
+def _check_labels(name, labels, classes, allowed):
+    """One clear error before anything is computed."""
+    if not isinstance(labels, numpy.ndarray) or labels.dtype.kind not in "iu":
+        got = labels.dtype if isinstance(labels, numpy.ndarray) else type(labels).__name__
+        raise ValueError(f"{name}: expected an array of integer labels, got {got}")
+    known = labels[~numpy.isin(labels, allowed)]
+    if known.size and (known.min() < 0 or known.max() >= classes):
+        raise ValueError(f"{name}: expected labels 0 to {classes - 1}, got {known.min()} to {known.max()}")
+
+
 @primitive
 def _cross_entropy(logits, target):
     """-sum of target * log_softmax(logits); where target is 0 nothing is added, even of -infinity."""
-    chosen = target > 0
-    return -numpy.sum(target[chosen] * log_softmax(logits)[chosen])
+    log_p = log_softmax(logits)
+    chosen = (target > 0) | numpy.isnan(log_p)  # a NaN is never left out
+    return -numpy.sum(target[chosen] * log_p[chosen])
 
 
 # With t = target and p = softmax(logits): d log p_k = dx_k - sum_j p_j dx_j, so the loss, -sum_k t_k log p_k,
@@ -106,10 +123,14 @@ def entropy(logits):
     Returns:
         A scalar of the logits' dtype.
 
+    Raises:
+        ValueError: the logits are no (N, C, H, W) array of floats, or empty.
+
     Source: the unlabelled term of LungNet's loss (Anthimopoulos et al. 2018).
     """
+    n, _, h, w = _plain("entropy", logits).shape
     log_p = log_softmax(logits)
-    return -np.sum(np.exp(log_p) * _finite(log_p)) / (logits.size // logits.shape[1])
+    return -np.sum(np.exp(log_p) * _finite(log_p)) / (n * h * w)
 
 
 @primitive
@@ -167,17 +188,13 @@ def median_frequency(labels, classes: int):
         (C,) float64; 0 for a class without a pixel, which has no part in the median either.
 
     Raises:
-        ValueError: a label is neither a class nor UNLABELLED.
+        ValueError: the labels are no array of integers, or one is neither a class nor UNLABELLED.
 
     Source: LungNet's loss. Eigen & Fergus 2015 (arXiv 1411.4734), whose idea it was, take a class's frequency
     among those images alone that show it.
     """
-    known = labels[labels != UNLABELLED]
-    if known.size and (known.min() < 0 or known.max() >= classes):
-        raise ValueError(
-            f"median_frequency: expected labels 0 to {classes - 1}, got {known.min()} to {known.max()}"
-        )
-    counts = numpy.bincount(known, minlength=classes)
+    _check_labels("median_frequency", labels, classes, allowed=(UNLABELLED,))
+    counts = numpy.bincount(labels[labels != UNLABELLED], minlength=classes)
     there = counts > 0
     weights = numpy.zeros(classes)
     weights[there] = numpy.median(counts[there]) / counts[there] if there.any() else 0
@@ -189,7 +206,7 @@ def _semi_supervised(logits, target, blank):
     """-sum of (target + blank * p) * log p with p = softmax(logits), blank (N, 1, H, W)."""
     log_p = log_softmax(logits)
     weight = target + blank * numpy.exp(log_p)
-    counted = weight > 0  # leave out 0 * (-infinity), which would be NaN
+    counted = weight != 0  # leave out 0 * (-infinity), which would be NaN; but no NaN that is there
     return -numpy.sum(weight[counted] * log_p[counted])
 
 

@@ -10,8 +10,11 @@ one image in the batch they are the same. Nothing else differs, so one function 
 from __future__ import annotations
 
 import autograd.numpy as np
+import numpy
 from autograd.extend import defjvp, defvjp, primitive
 from autograd.tracer import getval
+
+from tinyseg.ops.check import check_nchw, floats
 
 BATCH = (0, 2, 3)
 INSTANCE = (2, 3)
@@ -32,6 +35,7 @@ def batch_norm(x, gamma, beta, *, eps: float = 1e-5):
 
     Raises:
         ValueError: shapes or dtypes do not fit.
+        OverflowError: the variance is too large for the dtype, about 1e38 in float32.
 
     Source: Ioffe & Szegedy 2015 (arXiv 1502.03167), algorithm 1.
     """
@@ -59,9 +63,10 @@ def normalize(x, gamma, beta, *, axes, eps: float = 1e-5):
         (y, mean, variance): y as of `batch_norm`; mean and biased variance as plain arrays without
         derivatives, (C,) for BATCH and (N, C) for INSTANCE, of x's dtype.
     """
-    check_norm({BATCH: "batch_norm", INSTANCE: "instance_norm"}[axes], x, gamma=gamma, beta=beta)
+    name = {BATCH: "batch_norm", INSTANCE: "instance_norm"}[axes]
+    check_norm(name, x=x, gamma=gamma, beta=beta)
     # (1 or N, C, 1, 1) -> (C,) or (N, C)
-    mean, variance = (statistic.squeeze(axes) for statistic in moments(getval(x), axes))
+    mean, variance = (statistic.squeeze(axes) for statistic in measured(name, moments, getval(x), axes))
     return per_channel(gamma) * _standardize(x, axes, float(eps)) + per_channel(beta), mean, variance
 
 
@@ -73,6 +78,15 @@ def moments(x, axes):
     """
     mean = _mean(x, axes)
     return mean, _mean((x - mean) ** 2, axes)
+
+
+def measured(name, moments, x, axes):
+    """moments(x, axes), or one clear error: where squares overflow, r would be 0, and x would vanish."""
+    with numpy.errstate(over="ignore"):  # the error says it
+        found = moments(x, axes)
+    if numpy.isinf(found[1]).any():
+        raise OverflowError(f"{name}: the variance is too large for {x.dtype}; scale x down, or use float64")
+    return found
 
 
 @primitive
@@ -105,11 +119,14 @@ def fixed_norm(x, gamma, beta, mean, variance, *, eps: float = 1e-5):
 
         y = gamma * (x - mean) / sqrt(variance + eps) + beta
 
-    The other arguments, the result and the errors are those of `batch_norm`.
+    The other arguments and the result are those of `batch_norm`.
+
+    Raises:
+        ValueError: shapes or dtypes do not fit.
 
     Source: Ioffe & Szegedy 2015 (arXiv 1502.03167), algorithm 2.
     """
-    check_norm("fixed_norm", x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    check_norm("fixed_norm", x=x, gamma=gamma, beta=beta, mean=mean, variance=variance)
     scale = gamma * (variance + float(eps)) ** -0.5
     return (x - per_channel(mean)) * per_channel(scale) + per_channel(beta)
 
@@ -124,14 +141,12 @@ def per_channel(v):
     return np.reshape(v, (1, -1, 1, 1))
 
 
-def check_norm(name, x, **vectors):
-    """One clear error before anything is computed."""
-    x = getval(x)
-    if x.ndim != 4 or 0 in x.shape:
-        raise ValueError(f"{name}: expected x (N, C, H, W) with no empty axis, got {x.shape}")
-    for key, vector in vectors.items():
-        v = getval(vector)
-        if v.shape != x.shape[1:2]:
-            raise ValueError(f"{name}: expected {key} ({x.shape[1]},) for x {x.shape}, got {v.shape}")
-        if v.dtype != x.dtype or x.dtype.kind != "f":
-            raise ValueError(f"{name}: expected one float dtype, got x {x.dtype} and {key} {v.dtype}")
+def check_norm(op, **arguments):
+    """One clear error before anything is computed: the images (N, C, H, W) come first, then vectors (C,)."""
+    (first, *names), (x, *vectors) = arguments, floats(op, **arguments)
+    check_nchw(op, **{first: x})
+    for name, vector in zip(names, vectors):
+        if vector.shape != x.shape[1:2]:
+            raise ValueError(
+                f"{op}: expected {name} ({x.shape[1]},) for {first} {x.shape}, got {vector.shape}"
+            )

@@ -1,0 +1,340 @@
+"""Compare autograd's slopes at a point with those of the function's values.
+
+A small array is checked entry by entry. A large one is checked along random directions, each through entries
+whose influence is of one size, so that no large one hides a small one. One wrong entry among n changes the
+slope along its direction by 1/sqrt(n) or more of what the others change it: it is found for sure if it is
+wrong by more than 2e-3 sqrt(n) of itself, and where all have one size, by 2e-6 sqrt(n). The faults of several
+entries cancel by chance once in a million; two directions make that once in 1e12 (of more than 8 arrays, one
+direction each has to do). A direction that is wrong is halved until one entry is left, which is the one to
+blame.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tinyseg.gradcheck.point import SAME, Point
+from tinyseg.gradcheck.report import KINK, RANK, RIGHT, VACUOUS, WRONG, GradientError, Row
+from tinyseg.gradcheck.slope import ABSOLUTE, RUNGS, SAFETY, Slope, glance, measure
+
+STEPS = 1e-5, 1e-6, 3e-4  # of a first look, relative to x: the second for curves, the third for rounding
+FEW = 8  # arrays: of more, fewer entries and directions each
+DIRECTIONS = 2  # through entries of one size
+DECADES, SIZES = 3, 5  # entries of one size: their influence lies within so many decades; how many sizes
+NEAR, MOST_NEAR = 1e-5, 256  # how far to move off a kink, relative to x, and how often
+PLACES, PROOFS = 8, 3  # off a kink: of so many places, at how many the gradient must be right
+LADDERS = 3  # climbed in vain before a gradient is called wrong
+UNDERFLOW = 1e-290  # squares and exponentials on the way may have become 0
+
+
+@dataclass
+class How:
+    """How to check, and what has been noted on the way."""
+
+    name: str
+    modes: tuple[str, ...] = ("reverse",)
+    tolerance: float = 1e-6
+    entries: int = 64
+    seed: int = 0
+    notes: list[str] = field(default_factory=list)
+    started: float = field(default_factory=lambda: time.monotonic())
+    said: float = 0.0
+
+    def progress(self, text: str) -> None:
+        """A line on stderr every few seconds."""
+        now = time.monotonic() - self.started
+        if now - self.said >= 5:
+            self.said = now
+            print(f"{self.name}: {text}, {now:.0f} s", file=sys.stderr, flush=True)
+
+
+@dataclass
+class Direction:
+    """Where to go from x: to one entry, or through many at once."""
+
+    name: str  # an index, or "direction 3"
+    e: np.ndarray  # along the point's x, scaled by its entries; 0 elsewhere
+
+    def along(self, gradient) -> np.ndarray:
+        """What each entry contributes to the slope."""
+        inside = self.e != 0
+        return gradient[inside] * self.e[inside]
+
+
+@dataclass
+class Judgement:
+    """What was found along one direction."""
+
+    verdict: str
+    direction: Direction
+    found: float  # the slope by autograd
+    slope: Slope  # by the values
+
+    @property
+    def error(self) -> float:
+        """Relative to the larger of the two."""
+        larger = max(abs(self.found), abs(self.slope.value), 1e-300)
+        error = abs(self.found - self.slope.value) / larger
+        return float(error) if np.isfinite(error) else np.inf
+
+
+class Comparison:
+    """The check of one function.
+
+    Args:
+        point: where.
+        how: how.
+        run: with what the function was called, for its rows.
+        thorough: check each array by itself; otherwise all together.
+    """
+
+    def __init__(self, point: Point, how: How, run: str = "", thorough: bool = True):
+        self.point, self.how, self.run, self.thorough = point, how, run, thorough
+        self.rng = point.rng
+
+    def rows(self) -> list[Row]:
+        """A row for each array and mode."""
+        point, rows = self.point, []
+        shapes = {name: point.watched.arrays[name].shape for name in point.parts}
+        groups = [(name, shapes[name], part) for name, part in point.parts.items()]
+        if not self.thorough and len(groups) > 1:
+            groups = [("all arrays", point.x.shape, slice(0, point.x.size))]
+        for i, (name, shape, part) in enumerate(groups):
+            self.how.progress(f"{i} of {len(groups)} arrays{', ' + self.run if self.run else ''}")
+            directions, checked = self.directions(part)
+            slopes = [self.look(d, self.found(self.how.modes[0], d)) for d in directions]
+            for mode in self.how.modes:
+                judged = [self.judge(mode, d, self.found(mode, d), s) for d, s in zip(directions, slopes)]
+                rows.append(self.row(mode, name, shape, checked, judged))
+        if "forward" in self.how.modes:
+            self.forward_together()
+        if not np.array_equal(point.values, point.watched(), equal_nan=True):
+            raise ValueError(
+                f"{point.watched.name}: the function has come to give another value; seed its rng"
+            )
+        self.how.notes += point.notes
+        if point.watched.narrow_back:
+            self.how.notes.append(f"note: the way back goes through float32: {point.watched.narrow_back}")
+        return rows
+
+    def row(self, mode: str, name: str, shape, checked: str, judged: list[Judgement]) -> Row:
+        worst = max(judged, key=lambda j: (RANK[j.verdict], j.error))
+        if worst.verdict == WRONG and mode == "reverse":
+            worst = self.blamed(worst)
+            places = np.flatnonzero(worst.direction.e)
+            if len(places) == 1:  # one entry is to blame, and so its array
+                name = self.point.place(int(places[0]))[0]
+                shape = self.point.watched.arrays[name].shape
+        label = name if mode == "reverse" else f"{name}, {mode}"
+        note = sentence(label, worst) if worst.verdict == WRONG else ""
+        return Row(label, shape, self.run, checked, worst.direction.name, worst.found, worst.slope.value,
+                   worst.error, worst.verdict, note)  # fmt: skip
+
+    def directions(self, part: slice) -> tuple[list[Direction], str]:
+        """Where to go in a part of x: to each entry, or through all of one size of influence at once."""
+        point, size = self.point, part.stop - part.start
+        most = min(self.how.entries, FEW * self.how.entries // len(point.parts)) if self.thorough else 1
+        if size <= max(most, 1):
+            kind = "entries" if size > 1 else "entry"
+            return [self.entry(i) for i in range(part.start, part.stop)], f"{size} {kind}"
+        influence = np.abs(point.gradient * point.scale)[part]
+        if not np.isfinite(influence).all():
+            return [self.entry(part.start + int(np.argmin(np.isfinite(influence))))], "1 entry"
+        decades = np.log10(np.max(influence) / np.where(influence > 0, influence, 1.0))
+        # What autograd calls 0 goes by itself, lest a missing influence hide beside the others.
+        sizes = np.where(influence > 0, np.clip(decades // DECADES, 0, SIZES - 1), -1)
+        directions: list[Direction] = []
+        times = DIRECTIONS if len(point.parts) <= FEW else 1
+        for one in np.unique(sizes):
+            inside = sizes == one
+            for _ in range(times if inside.sum() > 1 else 1):
+                e = np.zeros(point.x.shape)
+                length = self.rng.uniform(0.5, 1, size) * self.rng.choice([-1, 1], size)
+                e[part] = np.where(inside, point.scale[part] * length, 0.0)
+                directions.append(Direction(f"direction {len(directions)}", e))
+        return directions, f"{len(directions)} directions"
+
+    def entry(self, i: int) -> Direction:
+        e = np.zeros(self.point.x.shape)
+        e[i] = self.point.scale[i]
+        return Direction(self.point.place(i)[1], e)
+
+    # Along one direction.
+
+    def found(self, mode: str, direction: Direction) -> float:
+        """The slope along a direction as autograd has it."""
+        if mode == "forward":
+            return float(np.sum(self.point.change(direction.e)))
+        return float(np.sum(direction.along(self.point.gradient)))
+
+    def size(self, direction: Direction, found: float) -> float:
+        """What an error counts relative to: the slope, but along a direction its parts, which may cancel."""
+        parts = np.linalg.norm(direction.along(self.point.gradient))
+        return max(abs(found), float(parts)) if np.isfinite(parts) else abs(found)
+
+    def look(self, direction: Direction, found: float) -> Slope:
+        """The slope by one step where that agrees, else by many."""
+        point, size = self.point, self.size(direction, found)
+        line = point.line(point.x, direction.e)
+        if not size and not any(glance(line, point.values, point.cotangent, h).moved for h in RUNGS[::2]):
+            return Slope(0.0, 0.0, moved=False)
+        for h in STEPS if size else ():
+            h *= self.rng.uniform(1, 2)
+            slope = glance(line, point.values, point.cotangent, h)
+            error, allowed = abs(found - slope.value), self.how.tolerance * size
+            if allowed < error < 1e-4 * size:
+                allowed += min(SAFETY * point.roughness(direction.e) / h, 1e-4 * size)
+            if error <= allowed and slope.corner <= 1e-3 * size:
+                return replace(slope, uncertainty=allowed)
+        return self.climb(direction)
+
+    def climb(self, direction: Direction, longest: float = np.inf, x=None, values=None) -> Slope:
+        """The slope by a ladder of steps, no longer than that, from the point's x or from another."""
+        point, inside = self.point, direction.e != 0
+        x, values = (point.x, point.values) if x is None else (x, values)
+        unit = float(np.median(np.abs(direction.e[inside])))
+        upper = ABSOLUTE / unit  # where x is small, what it is added to may not be
+        lengths = np.concatenate([upper[upper > 3 * RUNGS[0]], RUNGS])
+        lengths = lengths[lengths <= longest] * self.rng.uniform(1, 2)
+        largest = max(1.0, float(np.max(np.abs(x[inside]))), point.watched.inside)
+        return measure(point.line(x, direction.e), values, point.cotangent, lengths, point.eps, largest)
+
+    def judge(self, mode: str, direction: Direction, found: float, slope: Slope) -> Judgement:
+        """Compare; where they disagree, look at kinks, and measure again."""
+        point, size = self.point, self.size(direction, found)
+        noise = 8 * float(np.linalg.norm(direction.along(point.noise)))
+        if noise > SAME * point.typical:
+            noise = 0.0  # this is no rounding: a kink lies within it
+        noise = max(noise, UNDERFLOW)
+        for attempt in range(LADDERS):
+            judgement = Judgement(WRONG, direction, found, slope)
+            if not (np.isfinite(found) and np.isfinite(slope.value)):
+                return judgement
+            error, allowed = abs(found - slope.value), noise + slope.uncertainty
+            if not slope.moved and abs(found) <= 16 * point.eps * np.linalg.norm(point.cotangent) + noise:
+                return replace(judgement, verdict=VACUOUS)
+            if slope.corner > 1e-2 * size or error > self.how.tolerance * size + allowed:
+                if attempt == 0 and self.between(mode, direction):
+                    return replace(judgement, verdict=KINK)
+                allowed = noise + min(slope.uncertainty, 1e-3 * size)
+            if error <= self.how.tolerance * size + allowed:
+                nothing = max(abs(found), abs(slope.value)) <= allowed
+                return replace(judgement, verdict=VACUOUS if nothing else RIGHT)
+            if attempt < LADDERS - 1:  # by chance, a ladder can see less rounding than there is
+                slope = self.climb(direction)
+        return judgement
+
+    # At a kink.
+
+    def between(self, mode: str, direction: Direction) -> bool:
+        """Whether this is a kink and the gradient a right one: it lies between those of places near by.
+
+        Where a function has no derivative, every mixture of the derivatives around counts as one (Clarke
+        1983, theorem 2.5.1). Those around must be right themselves.
+        """
+        point, inside = self.point, direction.e != 0
+        if mode == "forward":  # it has no entries to look at: it must be reverse mode's
+            found, back = self.found(mode, direction), self.found("reverse", direction)
+            if abs(found - back) > SAME * max(abs(found), self.size(direction, back)):
+                return False
+        own = point.gradient[inside]
+        low, high = np.full(own.shape, np.inf), np.full(own.shape, -np.inf)
+        proofs: list[bool | None] = []
+        for i in range(MOST_NEAR // 2):
+            away = point.near(NEAR)
+            for there in (away, 2 * point.x - away):  # to both sides
+                gradient = point.gradient_at(there)
+                if len(proofs) < PLACES:
+                    proofs.append(self.right_at(there, direction, gradient))
+                g = gradient[inside]
+                if not np.isfinite(g).all() or proofs[-1] is False:
+                    return False
+                low, high = np.minimum(low, g), np.maximum(high, g)
+            largest = np.maximum(np.abs(low), np.abs(high))
+            differ = np.any(high - low > 1e-2 * largest)
+            if len(proofs) == PLACES and proofs.count(True) < PROOFS:
+                return False  # no slope can be seen there
+            if i == MOST_NEAR // 4 and not differ:
+                return False  # no kink: all around have one gradient
+            slack = 1e-3 * (largest + 1e-3 * np.max(largest))
+            within = np.all((low - slack <= own) & (own <= high + slack))
+            if differ and within and proofs.count(True) >= PROOFS:
+                return True
+        return False
+
+    def right_at(self, x, direction: Direction, gradient) -> bool | None:
+        """Whether the gradient is right at another x, by steps that do not lead back; or None.
+
+        Among many kinks, a step may meet one: then shorter ones are tried. If those meet one too, this
+        place tells nothing.
+        """
+        parts, values = direction.along(gradient), self.point.at(x)
+        size = float(np.linalg.norm(parts))
+        for longest in (NEAR / 30, NEAR / 1000):
+            slope = self.climb(direction, longest, x, values)
+            allowed = self.how.tolerance * size + min(slope.uncertainty, 1e-3 * size)
+            if abs(np.sum(parts) - slope.value) <= allowed:
+                return True
+        return None if slope.uncertainty > 1e-3 * size else False
+
+    # When something is wrong.
+
+    def blamed(self, wrong: Judgement) -> Judgement:
+        """Halve a wrong direction until one entry is left that is wrong by itself."""
+        while (places := np.flatnonzero(wrong.direction.e)).size > 1:
+            halves = []
+            for part in np.array_split(places, 2):
+                e = np.zeros(wrong.direction.e.shape)
+                e[part] = wrong.direction.e[part]
+                half = Direction(wrong.direction.name, e)
+                found, slope = self.found("reverse", half), self.climb(half)
+                allowed = self.how.tolerance * self.size(half, found) + slope.uncertainty
+                excess = abs(found - slope.value) / max(allowed, 1e-300)
+                halves.append((excess, Judgement(WRONG, half, found, slope)))
+            excess, judgement = max(halves, key=lambda half: half[0])
+            if not excess > 1:
+                return wrong  # no part is wrong by more than rounding
+            wrong = judgement
+        return replace(wrong, direction=replace(wrong.direction, name=self.point.place(int(places[0]))[1]))
+
+    def forward_together(self) -> None:
+        """Forward mode of all arrays at once is the sum of each array's."""
+        point = self.point
+        e = point.scale * self.rng.uniform(-1, 1, point.x.shape)
+        alone = []
+        for part in point.parts.values():
+            one = np.zeros(e.shape)
+            one[part] = e[part]
+            alone.append(point.change(one))
+        size = np.sum(np.abs(alone), axis=0)
+        allowed = SAME * (size + 1e-3 * np.max(size, initial=0))
+        if np.any(np.abs(point.change(e) - np.sum(alone, axis=0)) > allowed):
+            raise GradientError(
+                f"{point.watched.name}: in forward mode, the change by all arrays at once is not the sum of "
+                "the changes by each"
+            )
+
+
+def sentence(label: str, wrong: Judgement) -> str:
+    """What is wrong, in one sentence."""
+    name, found, slope = wrong.direction.name, wrong.found, wrong.slope
+    where = name if name.startswith("direction") else f"index {name}"
+    said = f"{label} at {where}: expected a slope of {slope.value:.6e}, got {found:.6e} from autograd"
+    if not np.isfinite(found):
+        return f"{said}: a gradient has to be finite."
+    if not np.isfinite(slope.value):
+        return f"{said}: near this place the function is not finite."
+    if found == 0 and slope.moved and not slope.stair > 1e-9:
+        return (
+            f"{said}: autograd sees no influence. Does numpy in place of autograd.numpy, getval or a copy "
+            "hide a part of the function from it?"
+        )
+    if slope.value == 0:
+        return f"{said}: in small steps the values do not change, as those of a step function."
+    if slope.stair > 1e-9:
+        return f"{said}: the values change in steps of {slope.stair:.0e}. Does it go through float32 inside?"
+    return f"{said}: {found / slope.value:.6g} times as large."

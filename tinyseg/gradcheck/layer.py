@@ -1,0 +1,154 @@
+"""A layer or network as functions of its inputs and parameters, one for each way in which it is called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from contextlib import suppress
+
+import numpy as np
+from autograd.tracer import isbox
+
+from tinyseg.gradcheck.report import GradientError
+from tinyseg.gradcheck.watch import Watched, flatten, frozen, rebuilt
+
+
+class Layer:
+    """Somebody's layer, with parameters off their special points and a state that training has moved.
+
+    Raises:
+        ValueError: it is no layer.
+    """
+
+    def __init__(self, layer, inputs, seed: int):
+        if isinstance(layer, type):
+            raise ValueError(f"check_layer: expected a layer, got the class {layer.__name__}: call it first")
+        if not (callable(layer) and callable(getattr(layer, "init", None))):
+            raise ValueError(
+                f"check_layer: expected a layer, with init(rng) and __call__(params, state, x, ...), got a "
+                f"{type(layer).__name__}; of a function, use check_gradients"
+            )
+        self.layer, self.seed = layer, seed
+        self.names = [f"x{i}" if i else "x" for i in range(len(inputs))]
+        self.inputs = [_float64(np.asarray(x)) for x in inputs]
+        made = layer.init(np.random.default_rng(seed))
+        if not (isinstance(made, tuple) and len(made) == 2):
+            raise ValueError(
+                f"check_layer: expected init to return (params, state), got a {type(made).__name__}; "
+                "a layer without a state returns (params, {})"
+            )
+        self.params, self.state = _arrays("parameters", made[0]), _arrays("state", made[1])
+        named = inspect.signature(layer).parameters.values()
+        self.takes = {
+            o for o in ("rng", "train") if any(p.name == o or p.kind is p.VAR_KEYWORD for p in named)
+        }
+        leaves = flatten(self.params)
+        if set(self.names) & set(leaves):
+            raise ValueError("check_layer: a parameter cannot be called 'x', which is the image")
+        given = dict(zip(self.names, self.inputs))
+        self.leaves = self.moved(_floats(leaves), lambda moved: self.call(given | moved, self.state, True))
+        self.trained = self.trained_state(given)
+
+    def batches(self) -> list:
+        """The inputs, and others with one image for several or two for one."""
+        lengths = {len(x) if x.ndim else 0 for x in self.inputs}
+        if len(lengths) > 1 or 0 in lengths:
+            return [self.inputs]
+        if lengths != {1}:
+            return [self.inputs, [x[:1] for x in self.inputs]]
+        others = self.other_inputs(np.random.default_rng(self.seed), 0.2)
+        return [self.inputs, [np.concatenate([x, y]) for x, y in zip(self.inputs, others)]]
+
+    def other_inputs(self, rng, share: float) -> list:
+        """Inputs like those given: their floats times 1 - share to 1 + share, at random."""
+        return [
+            x * rng.uniform(1 - share, 1 + share, x.shape) if x.dtype.kind == "f" else x for x in self.inputs
+        ]
+
+    def function(self, inputs, train: bool) -> Watched:
+        """The layer's output by its inputs and parameters."""
+        state = self.state if train else self.trained
+        state = rebuilt(state, {name: frozen(array) for name, array in _floats(flatten(state)).items()})
+        given = dict(zip(self.names, inputs))
+
+        def function(values):
+            y, new_state = self.call(given | values, state, train)
+            for key, array in flatten(new_state).items():
+                if isbox(array) or np.asarray(array).dtype == object:
+                    raise GradientError(
+                        f"check_layer: the state {key!r} comes back as an autograd box, which holds the "
+                        "whole tape alive; make it from autograd.tracer.getval(x)"
+                    )
+            return y
+
+        return Watched(function, "check_layer", _floats(given) | self.leaves)
+
+    def call(self, values: Mapping, state, train: bool):
+        """(y, state), if the layer keeps to its contract."""
+        options = {"train": train, "rng": np.random.default_rng(self.seed)}
+        params = rebuilt(self.params, values)
+        inputs = [values[name] for name in self.names]
+        before = flatten(params), flatten(state)
+        returned = self.layer(params, state, *inputs, **{key: options[key] for key in self.takes})
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            raise ValueError(f"check_layer: a layer returns (y, state), this one a {type(returned).__name__}")
+        for what, kept, now in zip(("parameters", "state"), before, (flatten(params), flatten(state))):
+            if list(kept) != list(now) or any(kept[name] is not now[name] for name in kept):
+                raise GradientError(
+                    f"check_layer: the layer writes into the dict of its {what}, which is its caller's; "
+                    "return a new one, {**state, 'mean': mean}"
+                )
+        _arrays("state that the layer returns", returned[1])
+        return returned
+
+    def moved(self, leaves: Mapping, call) -> dict:
+        """Off the zeros and ones of a start, where a wrong gradient can hide.
+
+        What is positive stays positive, and nothing moves further than where the layer's values are finite.
+        """
+        for length in (0.1, 1e-2, 1e-3):
+            rng = np.random.default_rng(self.seed)
+            moved = {}
+            for name, array in leaves.items():
+                relative = array * (1 + length * rng.uniform(-1, 1, array.shape))
+                moved[name] = np.where(array == 0, length * rng.normal(size=array.shape), relative)
+            with np.errstate(all="ignore"), suppress(ArithmeticError, ValueError):
+                if np.isfinite(np.asarray(call(moved)[0], float)).all():
+                    return moved
+        return dict(leaves)
+
+    def trained_state(self, given):
+        """The state after three steps of training; what those leave as it was is moved at random."""
+        rng, state, before = np.random.default_rng(self.seed), self.state, flatten(self.state)
+        for _ in range(3 if before else 0):
+            others = dict(zip(self.names, self.other_inputs(rng, 0.5)))
+            with np.errstate(all="ignore"), suppress(ArithmeticError, ValueError):  # it may refuse these
+                _, state = self.call({**given, **others, **self.leaves}, state, True)
+        left = {n: a for n, a in _floats(flatten(state)).items() if np.array_equal(a, before.get(n))}
+        values = given | self.leaves
+        return rebuilt(state, self.moved(left, lambda moved: self.call(values, rebuilt(state, moved), False)))
+
+
+def images(inputs) -> str:
+    """How many there are, in words."""
+    count = len(inputs[0]) if inputs[0].ndim else 1
+    return f"{count} image{'s' if count > 1 else ''}"
+
+
+def _arrays(what: str, value):
+    if isbox(value) or not isinstance(value, Mapping | list | tuple):
+        raise ValueError(
+            f"check_layer: expected the {what} as a dict of arrays, got {type(value).__name__}; "
+            "of none, an empty dict"
+        )
+    return value
+
+
+def _float64(array):
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _floats(leaves: Mapping) -> dict:
+    """Those that are arrays of floats, in float64. Integers and the like are left alone."""
+    arrays = {name: array if isbox(array) else np.asarray(array) for name, array in leaves.items()}
+    return {n: a.astype(np.float64) for n, a in arrays.items() if not isbox(a) and a.dtype.kind == "f"}

@@ -1,0 +1,141 @@
+"""The slope of a function along a line, from its values alone, and how far off that can be.
+
+Let line(t) = f(x + t e), and v a cotangent. A central difference measures the slope of v . line at 0:
+
+    v . (line(h) - line(-h))
+    ------------------------  =  slope  +  O(h^2)  +  O(noise / h)
+              2 h
+
+The second term is the curve's: it falls with the step h. The third is rounding's: it grows when h falls. No
+single h suits every function, so `measure` climbs down a ladder of steps. Of each rung it knows two things:
+
+    curve   the rung above differs by at least as much as the curve's error here
+    noise   what the values do that no smooth function would: line(h) + line(-h) - 2 line(0) on finer rungs,
+            and the steps of a staircase, as which a function looks whose numbers inside are larger than
+            what it returns
+
+The best rung has the smallest sum of both, and no finer rung may contradict it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+RUNGS = 10.0 ** -np.arange(1, 12)  # steps relative to x
+ABSOLUTE = 10.0 ** -np.arange(1, 9)  # and to 1, where x is small and what it is added to is not
+TINY = 10.0 ** -np.arange(12, 16)
+SAFETY = 4.0  # noise is known from a few samples only
+STAIR = 16.0  # a staircase of steps up to so many units in the last place of 1 comes from rounding
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A slope, what it may be off by, and how the function bends at 0."""
+
+    value: float
+    uncertainty: float
+    corner: float = 0.0  # the sum over outputs of |slope to the right - slope to the left|, times |v|
+    moved: bool = True  # False: no step changed any value
+    stair: float = 0.0  # the smallest change seen, relative to the value, if the function is a staircase
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the value says anything: it is larger than what it may be off by."""
+        return self.uncertainty <= 0.3 * abs(self.value)
+
+
+def glance(line: Callable, at_zero, v, h: float) -> Slope:
+    """The slope by one step h, without an uncertainty, and the corner that this step sees."""
+    (above, up), (below, down) = line(h), line(-h)
+    corner = np.sum(np.abs(v * (difference(above, at_zero) - difference(at_zero, below)))) / h
+    value = np.sum(v * difference(above, below)) / (up - down)
+    return Slope(float(value), np.nan, float(corner), bool(np.any(above != below)))
+
+
+def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float = 1.0) -> Slope:
+    """The slope by a ladder of steps.
+
+    Args:
+        line: line(t) returns the function's values and the t that rounding made of it.
+        at_zero: its values for t = 0.
+        v: the cotangent, of their shape.
+        lengths: of the steps, from long to short.
+        eps: the unit in the last place of 1 in the numbers that the function computes with.
+        inside: how large these are at least.
+    """
+    rungs = [rung for h in [*lengths, *TINY] if (rung := _rung(line, at_zero, v, h)) is not None]
+    count = len(rungs) - len(TINY)  # steps of a few units in the last place show rounding, and no slope
+    if count < 1:
+        return Slope(np.nan, np.nan)
+    slopes, steps, bends, corners, right, left = (np.array(part) for part in zip(*rungs))
+    changes = np.abs(np.concatenate([right, left]))  # (2 * rungs, ...)
+    smallest = np.min(changes, axis=0, where=changes != 0, initial=np.inf)  # change of each output
+    moving = np.isfinite(smallest)
+    # The numbers inside may be as large as 1 or as the argument: their rounding is the least that we may see.
+    grain = np.where(moving, v * eps * np.maximum(inside, np.abs(np.where(moving, at_zero, 0.0))), 0.0)
+    stairs = np.linalg.norm(np.where(np.abs(v) * smallest <= STAIR * np.abs(grain), v * smallest, 0.0))
+    still = (right == 0) & (left == 0)  # what will change, but has not yet, has changed by less than a grain
+    hidden = np.sqrt(np.sum(np.where(still, grain, 0.0) ** 2, axis=tuple(range(1, still.ndim))))
+    noise = SAFETY * np.maximum(np.maximum(hidden, stairs), _roughness(bends, steps)) / steps
+    corner = _corner(corners[:count], (SAFETY * np.maximum(hidden, stairs) / steps)[:count] * v.size**0.5)
+    slopes, steps, noise = slopes[:count], steps[:count], noise[:count]
+    curve = np.abs(np.diff(slopes, prepend=np.inf))
+    uncertainty = curve + noise
+    # Where finer steps agree on another slope, and a few grains explain that, they are too fine to see.
+    few = SAFETY * np.linalg.norm(grain)
+    for k in range(2, count):
+        differ = np.abs(slopes[1:k] - slopes[k])
+        if np.any((differ > uncertainty[1:k] + noise[k]) & (differ * steps[k] <= few)):
+            noise[k] += few / steps[k]
+            uncertainty[k] = curve[k] + noise[k]
+    contradicted = [
+        np.any(np.abs(slopes[k] - slopes[k + 1 :]) > uncertainty[k] + noise[k + 1 :]) for k in range(count)
+    ]
+    best = int(np.argmin(np.where(contradicted, np.inf, uncertainty)))
+    relative = smallest[moving] / np.maximum(np.abs(at_zero[moving]), 1e-300)
+    stair = float(np.min(relative, initial=np.inf)) if moving.any() else 0.0
+    return Slope(float(slopes[best]), float(uncertainty[best]), corner, bool(moving.any()), stair)
+
+
+def _rung(line, at_zero, v, h: float):
+    """(slope, step, bend, corner, change to the right, change to the left) by one step, or None."""
+    (above, up), (below, down) = line(h), line(-h)
+    right, left = difference(above, at_zero), difference(at_zero, below)
+    slope, step, bend = (
+        np.sum(v * difference(above, below)) / (up - down),
+        (up - down) / 2,
+        v * (right - left),
+    )
+    if not np.isfinite(slope):
+        return None
+    return slope, step, np.linalg.norm(bend), np.sum(np.abs(bend)) / step, right, left
+
+
+def _roughness(bends, steps):
+    """What the values on each rung do that no curve would.
+
+    On finer rungs a curve bends next to nothing: what bends there is rounding. On the three rungs above, it
+    is what they bend more than a curve would that bends as those above them do.
+    """
+    smooth = np.minimum.accumulate(bends / steps**2)  # a curve's bend is proportional to the square
+    rough = np.where(bends > 3 * np.append(np.inf, smooth[:-1]) * steps**2, bends, 0.0)
+    below = np.maximum.accumulate(np.append(bends[1:], bends[-1])[::-1])[::-1]
+    above = np.max([np.append(np.zeros(i), rough)[: len(rough)] for i in range(4)], axis=0)
+    return np.maximum(below, above)
+
+
+def _corner(corners, noise) -> float:
+    """The difference of the one-sided slopes; 0 where it falls with the step, as that of a curve does."""
+    seen = np.flatnonzero(corners > 3 * noise)  # finer rungs see rounding alone
+    if len(seen) < 3:
+        return 0.0
+    finest = corners[seen[-3:]]
+    return float(finest[-1]) if np.min(finest) > 0.5 * np.max(finest) else 0.0
+
+
+def difference(a, b):
+    """a - b, and 0 where both are the same infinity."""
+    return np.where(a == b, 0.0, a - b)

@@ -1,0 +1,361 @@
+"""Call somebody's function with arrays that it cannot write to, and say in one sentence what it did wrong.
+
+autograd keeps a tape while a function runs: a node for each operation. `Watched` puts its own kind of node on
+that tape. It looks as the tape is written (no result may be changed later, no argument may be lost) and as
+it is read backwards (no vjp may write into what it was given).
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import numpy as np
+from autograd.core import JVPNode, VJPNode, VSpace, backward_pass, sparse_add
+from autograd.tracer import getval, isbox, notrace_primitives, trace
+from autograd.util import func
+
+from tinyseg.errors import listed
+from tinyseg.gradcheck.report import GradientError
+
+ACCUMULATORS = (func(VSpace.add), func(VSpace.mut_add), sparse_add)  # autograd writes into what these return
+ULP = float(np.finfo(np.float64).eps)
+FLOATS = (np.float32, np.float16)  # narrower than the check's float64
+
+
+def flatten(value, name: str = "") -> dict:
+    """The arrays of nested dicts, lists and tuples by dotted name; what is none is left out as it is."""
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {
+        leaf: array
+        for key, part in value.items()
+        for leaf, array in flatten(part, f"{name}.{key}" if name else f"{key}").items()
+    }
+
+
+def rebuilt(value, leaves: Mapping, name: str = ""):
+    """`value` with other arrays in the places that `flatten` named; a place without one keeps its own."""
+    if isinstance(value, Mapping):
+        return {k: rebuilt(part, leaves, f"{name}.{k}" if name else f"{k}") for k, part in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [rebuilt(part, leaves, f"{name}.{i}" if name else f"{i}") for i, part in enumerate(value)]
+        return parts if isinstance(value, list) else tuple(parts)
+    return leaves.get(name, value)
+
+
+def frozen(array):
+    """A copy in float64 that nobody can write to."""
+    array = np.array(array, np.float64)
+    array.flags.writeable = False
+    return array
+
+
+class Watched:
+    """A function of one dict of arrays, called and differentiated under supervision.
+
+    Args:
+        function: takes a dict of arrays by name, returns an array.
+        name: what to call the function in a message.
+        arrays: the arguments; they become float64 and read-only.
+    """
+
+    def __init__(self, function: Callable, name: str, arrays: Mapping):
+        self.function, self.name = function, name
+        self.arrays = {key: frozen(array) for key, array in arrays.items()}
+        self.narrow = self.narrow_back = ""  # the operation that returned float32, if one did
+        self.inside = 0.0  # the largest of what it returned: its rounding is what all others see
+
+    def __call__(self, arrays=None):
+        """The function's values, float64, plainly computed."""
+        try:
+            arrays = self.arrays if arrays is None else {key: frozen(a) for key, a in arrays.items()}
+            values = self.function(dict(arrays))
+        except ValueError as error:
+            raise self._named(error) from error
+        return self._checked(values)
+
+    def stepped(self, arrays):
+        """Its values with other arrays, NaN where it has none."""
+        try:
+            return self(arrays)
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError):  # outside the function's domain
+            return np.nan
+
+    def gradients(self, names=None, arrays=None, shake=None) -> Callable:
+        """What gives the gradients of these arrays, a dict, for a cotangent: the tape, and the way back.
+
+        With `shake`, a random generator, all that flows back is off by a few units in the last place.
+        """
+        arrays = self.arrays if arrays is None else {key: frozen(array) for key, array in arrays.items()}
+        names = list(arrays if names is None else names)
+        _, end, tape = self._traced(_Backward, names, arrays)
+        tape.shake = shake
+
+        def backward(cotangent):
+            cotangent = frozen(cotangent)
+            if end is None:
+                return {name: np.zeros(np.shape(arrays[name])) for name in names}
+            try:
+                with tape:
+                    found = backward_pass(cotangent, end)
+            except GradientError:
+                raise
+            except Exception as error:
+                raise GradientError(f"{self.name}: the way back fails: {_said(error)}") from error
+            return {name: self._gradient(name, g, arrays[name]) for name, g in zip(names, found)}
+
+        return backward
+
+    def change(self, tangents: Mapping):
+        """Forward mode: how the values change if the arrays change by these tangents."""
+        values, end, _ = self._traced(_Forward, list(tangents), self.arrays, tuple(tangents.values()))
+        if end is None:
+            return np.zeros(np.shape(values))
+        got = np.asarray(end.g)
+        if got.shape != np.shape(getval(values)):
+            raise GradientError(
+                f"{self.name}: expected a jvp of shape {np.shape(getval(values))}, got {got.shape}"
+            )
+        return got
+
+    def _traced(self, node, names, arrays, *root):
+        """Run the function on boxes: its values, the tape's end, and the tape."""
+        tape = _Tape(self)
+
+        def function(values):
+            return self.function({**arrays, **{name: values[i] for i, name in enumerate(names)}})
+
+        try:
+            with tape, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Output seems independent of input")  # so it is 0: checked
+                values, end = trace(
+                    node.new_root(tape, *root), function, tuple(arrays[name] for name in names)
+                )
+        except GradientError:
+            raise
+        except NotImplementedError as error:
+            raise GradientError(f"{self.name}: no derivative is defined: {error}") from error
+        except Exception as error:  # it ran on plain arrays before
+            if "read-only" in str(error):
+                raise self._named(error) from error
+            raise GradientError(
+                f"{self.name}: it runs on arrays, but autograd cannot follow it: {_said(error)}. Use "
+                "autograd.numpy in place of numpy, and write into no array"
+            ) from error
+        self._checked(getval(values))
+        return values, end, tape
+
+    def _gradient(self, name, g, array):
+        """One array's gradient, float64, of the array's shape."""
+        g = g if g is None else np.asarray(g)
+        if g is None or g.dtype == object:
+            raise GradientError(f"{name}: expected a gradient of shape {array.shape}, got {g}")
+        if g.shape != array.shape:
+            raise GradientError(f"{name}: expected a gradient of shape {array.shape}, got {g.shape}")
+        if g.dtype != np.float64:
+            raise GradientError(f"{name}: expected a gradient of float64, as {name} is, got {g.dtype}")
+        return np.array(g)
+
+    def _checked(self, values):
+        if isinstance(values, tuple | list | dict) or values is None:
+            raise ValueError(
+                f"{self.name}: the function must return one float64 array, not {type(values).__name__}"
+            )
+        values = np.asarray(values)
+        if values.dtype == object:
+            raise GradientError(
+                f"{self.name}: it returns an array of objects, through which autograd finds the gradient 0: "
+                "a function of numpy was called (such as where, pad, concatenate, stack or einsum). "
+                "Call autograd.numpy's"
+            )
+        if values.dtype != np.float64:
+            raise ValueError(
+                f"{self.name}: the function must return one float64 array, not {values.dtype}; "
+                "the check computes in float64, since float32 would be noise"
+            )
+        return values
+
+    def _named(self, error):
+        """A better error for those that come from our rules, else the same."""
+        if "read-only" in str(error):
+            return GradientError(
+                f"{self.name}: it writes into an array that it was given, at line {_line(error)}: "
+                "whoever gave it still needs it. Write x = x + b for x += b, np.where for x[x < 0] = 0"
+            )
+        if "float32" in str(error) and "float64" in str(error):
+            return ValueError(
+                f"{self.name}: {error}. The check computes in float64: give a constant inside the function "
+                "the argument's dtype, constant.astype(x.dtype)"
+            )
+        return error
+
+
+class _Tape:
+    """What one run of a function leaves behind. It is read-only while the function or the way back runs."""
+
+    def __init__(self, watched: Watched):
+        self.watched, self.shake = watched, None
+        self.arrays: list[np.ndarray] = []
+
+    def __enter__(self):
+        for array in self.arrays:
+            array.flags.writeable = False
+        return self
+
+    def __exit__(self, *error):
+        for array in 2 * self.arrays:  # twice: a view can be written to only once its base can
+            with suppress(ValueError):
+                array.flags.writeable = True
+
+    def freeze(self, value):
+        if isinstance(value, np.ndarray) and value.flags.writeable:
+            value.flags.writeable = False
+            self.arrays.append(value)
+
+    def look(self, value, fun, kwargs):
+        """At an operation and what it returns, as it is written down."""
+        for key, argument in kwargs.items():
+            if isbox(argument):
+                raise GradientError(
+                    f"{self.watched.name}: `{_name(fun)}` gets {key} by keyword, where autograd does not "
+                    "follow it; pass it by position"
+                )
+        value = getval(value)
+        if getattr(value, "dtype", None) in FLOATS:
+            self.watched.narrow = self.watched.narrow or f"`{_name(fun)}` returns {value.dtype}"
+            finite = np.abs(value[np.isfinite(value)])
+            self.watched.inside = max(self.watched.inside, float(np.max(finite, initial=0)))
+        if fun not in ACCUMULATORS:
+            self.freeze(value)
+
+    def guard(self, vjp, fun, shapes):
+        """The same vjp, which cannot write into its cotangent, and has to return what fits."""
+        what = f"{self.watched.name}: the vjp of `{_name(fun)}`"
+
+        def guarded(g):
+            self.freeze(g)
+            try:
+                found = list(vjp(g))
+            except (TypeError, ValueError) as error:
+                if "read-only" in str(error):
+                    raise GradientError(
+                        f"{what} writes into what it was given, at line {_line(error)}: others still need "
+                        "it. Return a new array, as g * mask for g *= mask"
+                    ) from error
+                raise GradientError(f"{what} fails: {_said(error)}") from error
+            for shape, one in zip(shapes, found):
+                if one is None or isinstance(one, np.ndarray) and shape and one.size != np.prod(shape):
+                    got = "None" if one is None else one.shape
+                    raise GradientError(f"{what}: expected a gradient of shape {shape}, got {got}")
+                if getattr(one, "dtype", None) in FLOATS:
+                    self.watched.narrow_back = f"the vjp of `{_name(fun)}` returns {one.dtype}"
+            if self.shake is None:
+                return found
+            return [
+                one * (1 + 4 * ULP * self.shake.uniform(-1, 1, one.shape))
+                if isinstance(one, np.ndarray)
+                else one
+                for one in found
+            ]
+
+        return guarded
+
+
+class _Backward(VJPNode):
+    """A node of autograd's that its tape looks at."""
+
+    __slots__ = ["tape"]
+
+    def initialize_root(self, tape):
+        self.tape = tape
+        super().initialize_root()
+
+    def __init__(self, value, fun, args, kwargs, parent_argnums, parents):
+        self.tape = parents[0].tape
+        self.tape.look(value, fun, kwargs)
+        super().__init__(value, fun, args, kwargs, parent_argnums, parents)
+        given = [getval(args[i]) for i in parent_argnums]
+        shapes = [a.shape if isinstance(a, np.ndarray) else None for a in given]
+        self.vjp = self.tape.guard(self.vjp, fun, shapes)
+
+
+class _Forward(JVPNode):
+    """The same in forward mode."""
+
+    __slots__ = ["tape"]
+
+    def initialize_root(self, tape, tangent):
+        self.tape = tape
+        super().initialize_root(tangent)
+
+    def __init__(self, value, fun, args, kwargs, parent_argnums, parents):
+        self.tape = parents[0].tape
+        self.tape.look(value, fun, kwargs)
+        super().__init__(value, fun, args, kwargs, parent_argnums, parents)
+
+
+for ours, autograds in ((_Backward, VJPNode), (_Forward, JVPNode)):
+    notrace_primitives[ours] = notrace_primitives[autograds]  # comparisons and the like leave no node
+
+
+def by_name(function: Callable, arrays: Mapping) -> Callable:
+    """The function of these arrays as one of a dict of them, which it takes by position wherever it can.
+
+    autograd follows no primitive's keywords. A function whose arguments have other names gets the arrays in
+    their order.
+
+    Raises:
+        ValueError: the function does not take these arrays.
+    """
+    try:
+        signature = inspect.signature(getattr(function, "fun", function))  # `fun` is what a primitive wraps
+    except (TypeError, ValueError):  # a builtin does not say
+        return lambda values: function(*values.values())
+    either, only = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY
+    named = signature.replace(
+        parameters=[p.replace(kind=either) if p.kind is only else p for p in signature.parameters.values()]
+    )
+    try:
+        named.bind(**arrays)
+    except TypeError as error:
+        try:
+            if set(arrays) & set(signature.parameters):
+                raise error
+            signature.bind(*arrays.values())
+        except TypeError:
+            raise ValueError(
+                f"check_gradients: the function takes {listed(signature.parameters)}; "
+                f"the arrays are {listed(arrays)}: {error}"
+            ) from None
+        return lambda values: function(*values.values())
+
+    def call(values):
+        bound = named.bind(**values)
+        return function(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def _name(fun) -> str:
+    return getattr(fun, "__name__", str(fun))
+
+
+def _said(error: Exception) -> str:
+    """An error as one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _line(error: BaseException) -> str:
+    """Where an error came from: the last line of the user's own code."""
+    own = [
+        frame
+        for frame in inspect.getinnerframes(error.__traceback__)  # type: ignore[arg-type]
+        if not frame.frame.f_globals.get("__name__", "").startswith(("tinyseg.gradcheck", "autograd."))
+    ]
+    return f"{own[-1].lineno}, `{(own[-1].code_context or ['?'])[0].strip()}`" if own else "?"
