@@ -132,8 +132,11 @@ def _corner(corners, noise) -> float:
     seen = np.flatnonzero(corners > 3 * noise)  # finer rungs see rounding alone
     if len(seen) < 3:
         return 0.0
-    finest = corners[seen[-3:]]
-    return float(finest[-1]) if np.min(finest) > 0.5 * np.max(finest) else 0.0
+    finest, finer = corners[seen[-3:]], slice(seen[-1] + 1, None)
+    away = np.any(
+        corners[finer] + 3 * noise[finer] < 0.5 * finest[-1]
+    )  # it lies beside 0: these do not reach it
+    return float(finest[-1]) if np.min(finest) > 0.5 * np.max(finest) and not away else 0.0
 
 
 def difference(a, b):
