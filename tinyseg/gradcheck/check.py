@@ -121,7 +121,7 @@ def _rows(watched: Watched, how: How, order: int, run: str = "", thorough: bool 
         if order == 2:
             point = Point(_gradients(watched, how.seed), how.seed, thorough)
             second = Comparison(point, replace(how, modes=("reverse",)), run, thorough)
-            rows += [replace(row, name=f"{row.name}, second") for row in second.rows()]
+            rows += [row.renamed(f"{row.name}, second") for row in second.rows()]
     return rows
 
 

@@ -118,8 +118,8 @@ class Point:
         self.at(self.near(1e-3))  # a tape must not notice what comes after it
         self.same(back(v), "after another call of the function: something is kept between calls")
         self.same(back(v), "twice from one tape: its vjp keeps something between calls")
-        longer = {name: g / 1024 for name, g in back(1024 * v).items()}  # a power of 2 rounds nothing
-        self.same(longer, "for a cotangent 1024 times as large: it is not proportional to that")
+        longer = {name: g / -1024 for name, g in back(-1024 * v).items()}  # a power of 2 rounds nothing
+        self.same(longer, "for a cotangent -1024 times as large: it is not proportional to that")
         if len(names) > 2:  # as in training, which wants none of the first array, the images
             self.same(self.watched.gradients(names[1:])(v), f"without that of {names[0]}")
         for name in names if len(names) > 1 and thorough else ():
@@ -147,6 +147,11 @@ class Point:
             other = self.gradient_at(self.near(4 * ULP), self.rng)
             noise = np.fmax(noise, np.abs(other - self.gradient))
         return noise
+
+    def off_by(self, moving) -> float:
+        """How far off these outputs are, times the cotangent, if all on the way is rounded."""
+        self.watched.gradients(list(self.parts))(np.where(moving, self.cotangent, 0.0))
+        return self.eps * self.watched.rounding
 
     def roughness(self, e) -> float:
         """How far the values scatter if what e moves moves by a few units in the last place."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 RIGHT, KINK, VACUOUS, WRONG = "right", "kink", "vacuous", "WRONG"
 RANK = {VACUOUS: 0, RIGHT: 1, KINK: 2, WRONG: 3}  # how much a verdict says
@@ -37,6 +37,9 @@ class Row:
     @property
     def passed(self) -> bool:
         return self.verdict != WRONG
+
+    def renamed(self, name: str) -> Row:
+        return replace(self, name=name, note=self.note.replace(self.name, name, 1))
 
 
 @dataclass(frozen=True)

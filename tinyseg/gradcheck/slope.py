@@ -52,10 +52,11 @@ def glance(line: Callable, at_zero, v, h: float) -> Slope:
     (above, up), (below, down) = line(h), line(-h)
     corner = np.sum(np.abs(v * (difference(above, at_zero) - difference(at_zero, below)))) / h
     value = np.sum(v * difference(above, below)) / (up - down)
-    return Slope(float(value), np.nan, float(corner), bool(np.any(above != below)))
+    moved = np.any((above != at_zero) | (below != at_zero))
+    return Slope(float(value), np.nan, float(corner), bool(moved))
 
 
-def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float = 1.0) -> Slope:
+def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float, rounding: Callable) -> Slope:
     """The slope by a ladder of steps.
 
     Args:
@@ -65,6 +66,8 @@ def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float = 1.0
         lengths: of the steps, from long to short.
         eps: the unit in the last place of 1 in the numbers that the function computes with.
         inside: how large these are at least.
+        rounding: rounding(moving) returns how far off v . line is for rounding on the way, if only those
+            outputs count that move along the line.
     """
     rungs = [rung for h in [*lengths, *TINY] if (rung := _rung(line, at_zero, v, h)) is not None]
     count = len(rungs) - len(TINY)  # steps of a few units in the last place show rounding, and no slope
@@ -79,8 +82,9 @@ def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float = 1.0
     stairs = np.linalg.norm(np.where(np.abs(v) * smallest <= STAIR * np.abs(grain), v * smallest, 0.0))
     still = (right == 0) & (left == 0)  # what will change, but has not yet, has changed by less than a grain
     hidden = np.sqrt(np.sum(np.where(still, grain, 0.0) ** 2, axis=tuple(range(1, still.ndim))))
-    noise = SAFETY * np.maximum(np.maximum(hidden, stairs), _roughness(bends, steps)) / steps
-    corner = _corner(corners[:count], (SAFETY * np.maximum(hidden, stairs) / steps)[:count] * v.size**0.5)
+    rounded = np.maximum(np.maximum(hidden, stairs), rounding(moving))
+    noise = SAFETY * np.maximum(rounded, _roughness(bends, steps)) / steps
+    corner = _corner(corners[:count], (SAFETY * rounded / steps)[:count] * v.size**0.5)
     slopes, steps, noise = slopes[:count], steps[:count], noise[:count]
     curve = np.abs(np.diff(slopes, prepend=np.inf))
     uncertainty = curve + noise
@@ -95,9 +99,10 @@ def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float = 1.0
         np.any(np.abs(slopes[k] - slopes[k + 1 :]) > uncertainty[k] + noise[k + 1 :]) for k in range(count)
     ]
     best = int(np.argmin(np.where(contradicted, np.inf, uncertainty)))
-    relative = smallest[moving] / np.maximum(np.abs(at_zero[moving]), 1e-300)
-    stair = float(np.min(relative, initial=np.inf)) if moving.any() else 0.0
-    return Slope(float(slopes[best]), float(uncertainty[best]), corner, bool(moving.any()), stair)
+    moving &= at_zero != 0
+    relative = smallest[moving] / np.abs(at_zero[moving])
+    stair = float(np.min(relative)) if moving.any() else 0.0
+    return Slope(float(slopes[best]), float(uncertainty[best]), corner, bool(np.any(changes)), stair)
 
 
 def _rung(line, at_zero, v, h: float):
@@ -117,12 +122,16 @@ def _rung(line, at_zero, v, h: float):
 def _roughness(bends, steps):
     """What the values on each rung do that no curve would.
 
-    On finer rungs a curve bends next to nothing: what bends there is rounding. On the three rungs above, it
-    is what they bend more than a curve would that bends as those above them do.
+    On finer rungs a curve bends next to nothing: what bends there is rounding. A curve's bend is proportional
+    to the square of the step. Where it falls faster, after it fell slower, the rung had met a kink or a stair
+    that the finer ones miss: the three rungs below are not to be trusted either. (Where it only falls slower
+    at first, the longest steps saw several periods of a wave, or where it ends.)
     """
-    smooth = np.minimum.accumulate(bends / steps**2)  # a curve's bend is proportional to the square
-    rough = np.where(bends > 3 * np.append(np.inf, smooth[:-1]) * steps**2, bends, 0.0)
     below = np.maximum.accumulate(np.append(bends[1:], bends[-1])[::-1])[::-1]
+    curves = bends / steps**2
+    grown = curves > 3 * np.append(np.inf, np.minimum.accumulate(curves)[:-1])
+    falls = np.append(curves[1:], np.inf) < curves / 3
+    rough = np.where(grown & falls, bends, 0.0)
     above = np.max([np.append(np.zeros(i), rough)[: len(rough)] for i in range(4)], axis=0)
     return np.maximum(below, above)
 
@@ -135,7 +144,7 @@ def _corner(corners, noise) -> float:
     finest, finer = corners[seen[-3:]], slice(seen[-1] + 1, None)
     away = np.any(
         corners[finer] + 3 * noise[finer] < 0.5 * finest[-1]
-    )  # it lies beside 0: these do not reach it
+    )  # it lies beside 0, out of their reach
     return float(finest[-1]) if np.min(finest) > 0.5 * np.max(finest) and not away else 0.0
 
 

@@ -68,6 +68,7 @@ class Watched:
         self.function, self.name = function, name
         self.arrays = {key: frozen(array) for key, array in arrays.items()}
         self.narrow = self.narrow_back = ""  # the operation that returned float32, if one did
+        self.rounding = 0.0  # of all results on the last way back, in units in the last place of 1
         self.inside = 0.0  # the largest of what it returned: its rounding is what all others see
 
     def __call__(self, arrays=None):
@@ -99,10 +100,13 @@ class Watched:
         def backward(cotangent):
             cotangent = frozen(cotangent)
             if end is None:
+                self.rounding = 0.0
                 return {name: np.zeros(np.shape(arrays[name])) for name in names}
             try:
+                tape.squares = 0.0
                 with tape:
                     found = backward_pass(cotangent, end)
+                self.rounding = float(np.sqrt(tape.squares))
             except GradientError:
                 raise
             except Exception as error:
@@ -199,7 +203,7 @@ class _Tape:
     """What one run of a function leaves behind. It is read-only while the function or the way back runs."""
 
     def __init__(self, watched: Watched):
-        self.watched, self.shake = watched, None
+        self.watched, self.shake, self.squares = watched, None, 0.0
         self.arrays: list[np.ndarray] = []
 
     def __enter__(self):
@@ -233,15 +237,23 @@ class _Tape:
         if fun not in ACCUMULATORS:
             self.freeze(value)
 
-    def guard(self, vjp, fun, shapes):
-        """The same vjp, which cannot write into its cotangent, and has to return what fits."""
+    def guard(self, vjp, value, fun, shapes):
+        """The same vjp, which cannot write into its cotangent, and has to return what fits.
+
+        A value that is off by a unit in its last place moves the end by its cotangent times that.
+        """
         what = f"{self.watched.name}: the vjp of `{_name(fun)}`"
 
         def guarded(g):
             self.freeze(g)
+            if isinstance(g, float | np.ndarray) and np.shape(g) == np.shape(value):
+                moves = np.asarray(g * value)
+                self.squares += float(np.sum(moves**2, where=np.isfinite(moves)))
             try:
                 found = list(vjp(g))
-            except (TypeError, ValueError) as error:
+            except GradientError:
+                raise
+            except Exception as error:
                 if "read-only" in str(error):
                     raise GradientError(
                         f"{what} writes into what it was given, at line {_line(error)}: others still need "
@@ -249,8 +261,10 @@ class _Tape:
                     ) from error
                 raise GradientError(f"{what} fails: {_said(error)}") from error
             for shape, one in zip(shapes, found):
-                if one is None or isinstance(one, np.ndarray) and shape and one.size != np.prod(shape):
-                    got = "None" if one is None else one.shape
+                got = getval(one)
+                dense = isinstance(got, float | np.ndarray) and shape is not None
+                if got is None or dense and np.shape(got) != shape:
+                    got = "None" if got is None else np.shape(got)
                     raise GradientError(f"{what}: expected a gradient of shape {shape}, got {got}")
                 if getattr(one, "dtype", None) in FLOATS:
                     self.watched.narrow_back = f"the vjp of `{_name(fun)}` returns {one.dtype}"
@@ -281,7 +295,7 @@ class _Backward(VJPNode):
         super().__init__(value, fun, args, kwargs, parent_argnums, parents)
         given = [getval(args[i]) for i in parent_argnums]
         shapes = [a.shape if isinstance(a, np.ndarray) else None for a in given]
-        self.vjp = self.tape.guard(self.vjp, fun, shapes)
+        self.vjp = self.tape.guard(self.vjp, getval(value), fun, shapes)
 
 
 class _Forward(JVPNode):
