@@ -3302,6 +3302,121 @@ def layer_without_forward_mode_for_its_weights():
     return check_layer(layer, data(1, 1, 2, 3), modes=("reverse", "forward"))
 
 
+# --- functions whose own scale is small against x, and other ways to hide from a ladder of steps ---
+
+
+def wave(x, frequency, factor):
+    sine = op(
+        lambda x: numpy.sin(frequency * x),
+        lambda ans, x: lambda g: factor * g * frequency * numpy.cos(frequency * x),
+    )
+    return check_gradients(lambda x: sine(x), {"x": x})
+
+
+@right
+def a_fast_wave():
+    return wave(data(3), 700.0, 1.0)
+
+
+@wrong
+def a_fast_wave_off_by_a_thousandth():
+    return wave(data(3), 700.0, 1.001)
+
+
+@wrong
+def many_fast_waves_off_by_a_hundredth():
+    return wave(data(4000), 300.0, 1.01)
+
+
+@wrong
+def a_wave_far_from_zero_off_by_a_thousandth():
+    return wave(numpy.array([2e3, 3e3]), 1.0, 1.001)
+
+
+@wrong
+def a_narrow_bump_off_by_a_thousandth():
+    bump = op(
+        lambda x: numpy.exp(-(((x - 3) / 1e-3) ** 2)),
+        lambda ans, x: lambda g: -2.002 * g * ans * (x - 3) / 1e-6,
+    )
+    return check_gradients(lambda x: bump(x), {"x": 3 + 1e-3 * data(4)})
+
+
+@right
+def softmax_of_scores_around_1e8():
+    return check_gradients(
+        lambda z: np.exp(z - np.max(z)) / np.sum(np.exp(z - np.max(z))), {"z": 1e8 + data(5)}
+    )
+
+
+@right
+def tanh_of_seconds_since_1970():
+    return check_gradients(lambda t: np.tanh(0.02 * (t - 1.8e9)), {"t": 1.8e9 + 40 * data(4)})
+
+
+def normalised(x, variance):
+    def back(g, x):
+        r = (x.var(axis=0) + 1e-5) ** -0.5
+        y, g = r * (x - x.mean(axis=0)), g - g.mean(axis=0)
+        return r * (g - (y * numpy.mean(y * g, axis=0) if variance else 0))
+
+    norm = op(
+        lambda x: (x - x.mean(axis=0)) / numpy.sqrt(x.var(axis=0) + 1e-5), lambda ans, x: lambda g: back(g, x)
+    )
+    return check_gradients(lambda x: norm(x), {"x": x})
+
+
+@right
+def norm_of_values_around_1e5():
+    return normalised(1e5 + data(30, 3), variance=True)
+
+
+@wrong
+def norm_of_values_around_1e4_without_the_variance_term():
+    return normalised(1e4 + data(30, 3), variance=False)
+
+
+@right
+def entropy_of_a_sum_that_misses_what_changes():
+    def entropy(z):
+        log_p = z - special.logsumexp(z, axis=1, keepdims=True)
+        return -np.sum(np.exp(log_p) * log_p, axis=1)
+
+    z, _ = sure_logits(4, 5, 26, 30)
+    return check_gradients(entropy, {"z": z})
+
+
+@wrong
+def each_of_the_largest_gets_all():
+    largest = op(lambda x: numpy.max(x, axis=1), lambda ans, x: lambda g: g[:, None] * (x == ans[:, None]))
+    return check_gradients(lambda x: largest(x), {"x": numpy.array([[0.3, 2.0, 2.0], [1.0, 0.5, 0.1]])})
+
+
+@wrong
+def proportional_to_the_size_of_the_cotangent():
+    squares = op(lambda x: numpy.sum(x**2), lambda ans, x: lambda g: 2 * numpy.abs(g) * x)
+    check_gradients(lambda x: squares(x), {"x": data(4)})
+    return check_gradients(lambda x: -squares(x), {"x": data(4)})
+
+
+@wrong_new
+def forward_mode_of_the_size_of_the_tangent():
+    square = op(lambda x: x**2, lambda ans, x: lambda g: 2 * g * x)
+    defjvp(square, lambda g, ans, x: 2 * numpy.abs(g) * x)
+    return check_gradients(lambda x: square(x), {"x": 1 + data(4) ** 2}, modes=("reverse", "forward"))
+
+
+@wrong
+def one_number_for_an_array_of_gradients():
+    mean = op(lambda x: numpy.mean(x), lambda ans, x: lambda g: g / x.size)
+    return check_gradients(lambda x: mean(x), {"x": data(5)})
+
+
+@kink
+def absolute_values_of_zeros():
+    return check_gradients(lambda w: np.sum(np.abs(w) + w**2), {"w": numpy.zeros(4)})
+
+
 # --- run all ---
 
 

@@ -58,10 +58,12 @@ def check_gradients(
     """
     if not isinstance(arrays, Mapping):
         raise ValueError(f"check_gradients: expected a dict of arrays by name, got a {type(arrays).__name__}")
-    leaves = {name: _finite(name, array) for name, array in flatten(arrays).items()}
+    if not callable(function):
+        raise ValueError(f"check_gradients: expected a function, got a {type(function).__name__}")
+    leaves = {name: _finite("check_gradients", name, array) for name, array in flatten(arrays).items()}
     call = by_name(function, arrays)
     watched = Watched(lambda values: call(rebuilt(arrays, values)), "check_gradients", leaves)
-    how = How("check_gradients", _known(modes), tolerance, entries, seed)
+    how = How("check_gradients", modes, tolerance, entries, seed)
     return _report(_rows(watched, how, order), how)
 
 
@@ -92,7 +94,7 @@ def check_layer(
 
     Returns and raises what `check_gradients` does.
     """
-    how = How("check_layer", _known(modes), tolerance, entries, seed)
+    how = How("check_layer", modes, tolerance, entries, seed)
     user = Layer(layer, [x, *inputs], seed)
     rows: list[Row] = []
     batches = user.batches()
@@ -100,7 +102,7 @@ def check_layer(
         run = f"{'train' if training else 'evaluate'}, {images(batch)}"
         watched = user.function(batch, training)
         for name, array in watched.arrays.items():
-            _finite(name, array)
+            _finite("check_layer", name, array)
         try:
             watched()
         except ValueError as error:
@@ -144,19 +146,12 @@ def _report(rows: list[Row], how: How) -> Report:
     return report
 
 
-def _known(modes) -> tuple[str, ...]:
-    modes = (modes,) if isinstance(modes, str) else tuple(modes)
-    if not modes or not set(modes) <= {"reverse", "forward"}:
-        raise ValueError(f"expected modes of 'reverse' and 'forward', got {modes}")
-    return modes
-
-
-def _finite(name: str, array):
+def _finite(who: str, name: str, array):
     dtype = "an autograd box" if isbox(array) else np.asarray(array).dtype
     if isbox(array) or np.asarray(array).dtype.kind != "f":
-        raise ValueError(f"check_gradients: {name} should hold floats, not {dtype}")
+        raise ValueError(f"{who}: {name} should hold floats, not {dtype}")
     finite = np.isfinite(array)
     if not finite.all():
         at = index(np.argmin(finite), np.shape(array))
-        raise ValueError(f"check_gradients: {name} should be finite to have a slope; at index {at} it is not")
+        raise ValueError(f"{who}: {name} should be finite to have a slope; at index {at} it is not")
     return array

@@ -45,6 +45,19 @@ class How:
     started: float = field(default_factory=lambda: time.monotonic())
     said: float = 0.0
 
+    def __post_init__(self):
+        self.modes = (self.modes,) if isinstance(self.modes, str) else tuple(self.modes)
+        whole = int, np.integer
+        for option, expected, fits in (
+            ("modes", "'reverse', 'forward' or both", self.modes and {*self.modes} <= {"reverse", "forward"}),
+            ("tolerance", "a number above 0", isinstance(self.tolerance, float | int) and self.tolerance > 0),
+            ("entries", "a whole number above 0", isinstance(self.entries, whole) and self.entries > 0),
+            ("seed", "a whole number", isinstance(self.seed, whole) and self.seed >= 0),
+        ):
+            if not fits:
+                got = getattr(self, option)
+                raise ValueError(f"{self.name}: expected {option} to be {expected}, got {got!r}")
+
     def progress(self, text: str) -> None:
         """A line on stderr every few seconds."""
         now = time.monotonic() - self.started

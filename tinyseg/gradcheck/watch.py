@@ -247,7 +247,7 @@ class _Tape:
         def guarded(g):
             self.freeze(g)
             if isinstance(g, float | np.ndarray) and np.shape(g) == np.shape(value):
-                moves = np.asarray(g * value)
+                moves = np.abs(g * value)
                 self.squares += float(np.sum(moves**2, where=np.isfinite(moves)))
             try:
                 found = list(vjp(g))
