@@ -250,7 +250,7 @@ class Comparison:
             if not slope.moved and abs(found) <= 16 * point.eps * np.linalg.norm(point.cotangent) + noise:
                 return replace(judgement, verdict=VACUOUS)
             if slope.corner > 1e-2 * size or error > self.how.tolerance * size + allowed:
-                if attempt == 0 and slope.corner > 1e-3 * size and self.between(mode, direction):
+                if attempt == 0 and slope.beside > error and self.between(mode, direction):
                     return replace(judgement, verdict=KINK)
                 allowed = noise + min(slope.uncertainty, 1e-3 * size)
             if error <= self.how.tolerance * size + allowed:

@@ -38,6 +38,7 @@ class Slope:
     value: float
     uncertainty: float
     corner: float = 0.0  # the sum over outputs of |slope to the right - slope to the left|, times |v|
+    beside: float = 0.0  # the same, at 0 or so close to it that only the finest steps tell
     moved: bool = True  # False: no step changed any value
     stair: float = 0.0  # the smallest change seen, relative to the value, if the function is a staircase
 
@@ -53,7 +54,7 @@ def glance(line: Callable, at_zero, v, h: float) -> Slope:
     corner = np.sum(np.abs(v * (difference(above, at_zero) - difference(at_zero, below)))) / h
     value = np.sum(v * difference(above, below)) / (up - down)
     moved = np.any((above != at_zero) | (below != at_zero))
-    return Slope(float(value), np.nan, float(corner), bool(moved))
+    return Slope(float(value), np.nan, float(corner), moved=bool(moved))
 
 
 def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float, rounding: Callable) -> Slope:
@@ -84,7 +85,7 @@ def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float, roun
     hidden = np.sqrt(np.sum(np.where(still, grain, 0.0) ** 2, axis=tuple(range(1, still.ndim))))
     rounded = np.maximum(np.maximum(hidden, stairs), rounding(moving))
     noise = SAFETY * np.maximum(rounded, _roughness(bends, steps)) / steps
-    corner = _corner(corners[:count], (SAFETY * rounded / steps)[:count] * v.size**0.5)
+    corner, beside = _corner(corners[:count], (SAFETY * rounded / steps)[:count] * v.size**0.5)
     slopes, steps, noise = slopes[:count], steps[:count], noise[:count]
     curve = np.abs(np.diff(slopes, prepend=np.inf))
     uncertainty = curve + noise
@@ -102,7 +103,7 @@ def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float, roun
     moving &= at_zero != 0
     relative = smallest[moving] / np.abs(at_zero[moving])
     stair = float(np.min(relative)) if moving.any() else 0.0
-    return Slope(float(slopes[best]), float(uncertainty[best]), corner, bool(np.any(changes)), stair)
+    return Slope(float(slopes[best]), float(uncertainty[best]), corner, beside, bool(np.any(changes)), stair)
 
 
 def _rung(line, at_zero, v, h: float):
@@ -136,16 +137,20 @@ def _roughness(bends, steps):
     return np.maximum(below, above)
 
 
-def _corner(corners, noise) -> float:
-    """The difference of the one-sided slopes; 0 where it falls with the step, as that of a curve does."""
+def _corner(corners, noise) -> tuple[float, float]:
+    """The difference of the one-sided slopes at 0, and at a place beside 0 that only the finest steps miss.
+
+    A curve's falls with the step. A corner's stays the same on all rungs that reach it.
+    """
     seen = np.flatnonzero(corners > 3 * noise)  # finer rungs see rounding alone
     if len(seen) < 3:
-        return 0.0
-    finest, finer = corners[seen[-3:]], slice(seen[-1] + 1, None)
-    away = np.any(
-        corners[finer] + 3 * noise[finer] < 0.5 * finest[-1]
-    )  # it lies beside 0, out of their reach
-    return float(finest[-1]) if np.min(finest) > 0.5 * np.max(finest) and not away else 0.0
+        return 0.0, 0.0
+    last, stays = corners[seen], corners[seen[1:]] > 0.3 * corners[seen[:-1]]
+    beside = float(np.max(last[1:], where=stays, initial=0.0))
+    finer = slice(seen[-1] + 1, None)
+    missed = np.any(corners[finer] + 3 * noise[finer] < 0.5 * last[-1])
+    at_zero = not missed and np.min(last[-3:]) > 0.5 * np.max(last[-3:])
+    return float(last[-1]) if at_zero else 0.0, beside
 
 
 def difference(a, b):
