@@ -299,6 +299,27 @@ def test_a_function_that_goes_through_float32_is_said_to():
     assert report.passed and "note: the function goes through float32 inside (`astype`" in str(report)
 
 
+def test_an_image_of_float32_is_no_function_that_goes_through_float32():
+    image = numpy.random.default_rng(0).normal(size=(1, 2, 4, 4)).astype(numpy.float32)
+    assert check_gradients(ops.relu, {"x": image}).notes == ()
+
+
+def test_few_digits_are_noted():
+    report = check_gradients(lambda x: (1e-7 * x**2 + 1e6) - 1e6, {"x": X})
+    assert report.notes and all("rounding hides all but the slope's first digits" in n for n in report.notes)
+
+
+def test_two_arrays_of_one_name():
+    with pytest.raises(ValueError, match="two arrays are called a.b"):
+        check_gradients(lambda **p: 0.0, {"a.b": X, "a": {"b": X}})
+
+
+def test_what_is_asked_for_is_checked_first():
+    for option, value in (("tolerance", -1), ("tolerance", "1e-3"), ("entries", "all"), ("seed", "a")):
+        with pytest.raises(ValueError, match=f"check_gradients: expected {option} to be .*, got {value!r}"):
+            check_gradients(lambda x: x, {"x": X}, **{option: value})
+
+
 # What the function may not do.
 
 
@@ -361,7 +382,7 @@ def test_a_state_of_boxes_is_refused_and_integers_in_it_are_left_alone():
 
 
 class Given:
-    """A layer that is all that `init` returns."""
+    """A layer that returns what it is told to: `made` by init, and what `call` makes of x."""
 
     def __init__(self, made, call=lambda params, state, x: x):
         self.made, self.call = made, call
@@ -377,8 +398,8 @@ class Given:
     ("layer", "words"),
     [
         (Given({"w": X}), r"expected init to return \(params, state\), got a dict"),
-        (Given(({"w": X}, None)), "expected the state as a dict of arrays, got NoneType"),
-        (Given((None, {})), "expected the parameters as a dict of arrays, got NoneType"),
+        (Given(({"w": X}, None)), "expected the state as a dict or list of arrays, got NoneType"),
+        (Given((None, {})), "expected the parameters as a dict or list of arrays, got NoneType"),
         (Conv2d, "expected a layer, got the class Conv2d: call it first"),
         (numpy.tanh, "of a function, use check_gradients"),
         (

@@ -2,11 +2,11 @@
 
 import numpy
 import pytest
-from gradcheck_corpus import KINKS, NARROW, RIGHT, RIGHT_NEW, VACUOUS, WRONG, WRONG_NEW
+from gradcheck_corpus import KINKS, NARROW, RIGHT, RIGHT_OPTIONS, VACUOUS, WRONG, WRONG_OPTIONS
 
 from tinyseg.gradcheck import GradientError
 
-PASSING = {"": RIGHT | RIGHT_NEW, "kink": KINKS, "vacuous": VACUOUS, "float32": NARROW}
+PASSING = {"": RIGHT | RIGHT_OPTIONS, "kink": KINKS, "vacuous": VACUOUS, "float32": NARROW}
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_what_is_right_passes(example, word):
     assert word in str(example())
 
 
-@pytest.mark.parametrize("example", [pytest.param(f, id=name) for name, f in (WRONG | WRONG_NEW).items()])
+@pytest.mark.parametrize("example", [pytest.param(f, id=name) for name, f in (WRONG | WRONG_OPTIONS).items()])
 @numpy.errstate(all="ignore")
 def test_what_is_wrong_is_caught(example):
     with pytest.raises((GradientError, ValueError)):

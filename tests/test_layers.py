@@ -308,6 +308,19 @@ def test_a_layer_has_to_take_train_and_rng():
         Sequential(inside())({}, {}, X)
 
 
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (lambda params, state, x, train, rng: np.sum(x, colour=3), "unexpected keyword argument 'colour'"),
+        (3, "'int' object is not callable"),
+    ],
+    ids=["an argument", "no layer"],
+)
+def test_what_is_no_matter_of_a_layers_arguments_is_raised_as_it_is(layer, words):
+    with pytest.raises(TypeError, match=words):
+        Sequential(layer)({}, {}, X)
+
+
 def test_an_array_that_is_missing_is_named():
     layer = Sequential(Conv2d(2, 2), BatchNorm(2))
     params, state = double(layer)

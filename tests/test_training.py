@@ -328,10 +328,14 @@ def test_large_images_are_looked_at_a_few_at_once():
         def probabilities(self, y):
             return y
 
-    for side, pieces in ((16, [8, 1]), (128, [8, 1]), (256, [2, 2, 2, 2, 1]), (600, [1] * 9)):
-        images = np.arange(9, dtype=np.float32)[:, None, None, None] + np.zeros(
-            (1, 1, side, side), np.float32
-        )
+    for sides, pieces in (
+        ((16, 16), [8, 1]),
+        ((128, 128), [8, 1]),
+        ((256, 256), [2, 2, 2, 2, 1]),
+        ((128, 512), [2, 2, 2, 2, 1]),
+        ((600, 600), [1] * 9),
+    ):
+        images = np.arange(9, dtype=np.float32)[:, None, None, None] + np.zeros((1, 1, *sides), np.float32)
         np.testing.assert_array_equal(predict(Net(), {}, {}, images), images)
         assert seen == pieces
         seen.clear()

@@ -56,7 +56,7 @@ def test_gradients_equal_its_definitions(axes, skip, dtype, atol):
 @norms
 @skips
 def test_derivatives(axes, skip):
-    check_op(lambda *args: norm_add_relu(*args, axes=axes), *arrays(skip))
+    check_op(lambda *args: norm_add_relu(*args, axes=axes, eps=0.7), *arrays(skip))  # an eps that matters
 
 
 @norms

@@ -162,6 +162,7 @@ def about(network=(), preprocessing=(), **changes):
     [
         ({"head1.conv.bias": None}, "array 'head1.conv.bias' is missing"),
         ({"surplus": np.zeros(2)}, "array 'surplus' is not of this network"),
+        ({name: np.zeros(2) for name in "qwertyuiopasdfghjkl"}, "array 'a' is not of this network"),
         (
             {"head1.conv.bias": np.zeros(5, "f")},
             r"head1.conv.bias should be float32 \(12,\), is float32 \(5,\)",

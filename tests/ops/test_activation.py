@@ -23,7 +23,7 @@ def test_relu_of_a_single_number():
     assert grad(relu)(2.5) == 1 and grad(relu)(-2.5) == 0
 
 
-@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("axis", [0, -1, -4])
 def test_softmax_along_another_axis(axis):
     np.testing.assert_allclose(softmax(X, axis), scipy.special.softmax(X, axis), atol=1e-14)
     np.testing.assert_allclose(log_softmax(X, axis), scipy.special.log_softmax(X, axis), atol=1e-14)
@@ -65,6 +65,17 @@ def test_dropout_of_nothing_and_by_the_same_numbers():
     np.testing.assert_array_equal(dropout(X, 0.0, np.random.default_rng(0)), X)
     twice = [dropout(X, 0.5, np.random.default_rng(1)) for _ in range(2)]
     np.testing.assert_array_equal(*twice)
+
+
+def test_dropout_keeps_what_draws_exactly_the_rate():
+    """A draw lies in [0, 1), so that at least the rate is 1 - rate of it; at rate 0, all of it."""
+
+    class Drawn:
+        def random(self, shape):
+            return np.array([0.0, 0.25, 0.5])
+
+    np.testing.assert_array_equal(dropout(np.ones(3), 0.25, Drawn()), [0, 4 / 3, 4 / 3])
+    np.testing.assert_array_equal(dropout(np.ones(3), 0.0, Drawn()), 1)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 2])

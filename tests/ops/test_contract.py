@@ -194,6 +194,17 @@ def test_derivatives_and_dtypes(row):
 
 
 @rows
+def test_the_way_back_is_differentiable_by_its_cotangent_alone(row):
+    """It is linear in it: its change along v is its value at v, and its own way back is the way forth."""
+    g, v = cotangent(row), 2 * cotangent(row) + 1
+    for i, u in enumerate(row.arrays):
+        vjp, _ = make_vjp(row.op, i)(*row.arrays)
+        np.testing.assert_allclose(make_jvp(vjp)(g)(v)[1], vjp(v), rtol=1e-10, atol=1e-11)
+        forth = make_jvp(row.op, i)(*row.arrays)(u)[1]
+        np.testing.assert_allclose(make_vjp(vjp)(g)[0](u), forth, rtol=1e-10, atol=1e-11)
+
+
+@rows
 def test_arguments_stay_and_results_are_new_and_the_same_each_time(row):
     arrays, g = [a.copy() for a in row.arrays], cotangent(row)
     first, second = (derivatives(row, arrays, g) for _ in range(2))

@@ -146,9 +146,10 @@ def test_numpys_whole_numbers_are_dilations_too(kind, way):
         np.testing.assert_array_equal(vjp(y), expected(y))
 
 
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 1)], ids=str)
 @pytest.mark.parametrize("way", [conv2d, fast.conv2d], ids=["by hand", "fast"])
-def test_result_holds_no_larger_array_alive(way):
-    x, weight, _, _ = arrays((1, 2, 3, 8, 8, (3, 3), 1))
+def test_result_holds_no_larger_array_alive(way, kernel):
+    x, weight, _, _ = arrays((1, 2, 3, 8, 8, kernel, 1))
     y = way(x, weight)
     assert y.base is None or y.base.nbytes == y.nbytes
 
@@ -163,6 +164,7 @@ X, W, B = np.zeros((2, 3, 5, 5)), np.zeros((4, 3, 3, 3)), np.zeros(4)
         ((X[:, :2], W), {}, r"expects x \(N, 3, H, W\), got \(2, 2, 5, 5\)"),
         ((X, W[:0]), {}, r"no empty axis, got \(0, 3, 3, 3\)"),
         ((X, W[..., :2]), {}, "odd kernel, got 3x2"),
+        ((X, W[:, :, :2]), {}, "odd kernel, got 2x3"),
         ((X, W, B[:3]), {}, r"expected bias \(4,\), got \(3,\)"),
         ((X, W), {"dilation": 0}, "dilation of 1 .* got 0"),
         ((X, W), {"dilation": 1.5}, "got 1.5"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.special
-from autograd import grad
+from autograd import grad, make_jvp
 from harness import check_op
 
 from tinyseg.ops import (
@@ -18,6 +18,7 @@ from tinyseg.ops import (
 RNG = np.random.default_rng(6)
 LOGITS = RNG.normal(size=(2, 3, 4, 5))
 LABELS = RNG.integers(0, 3, size=(2, 4, 5))
+NOTHING = np.full_like(LABELS, UNLABELLED)
 
 
 def test_mean_squared_error():
@@ -77,12 +78,49 @@ def test_semi_supervised_is_two_means_over_two_kinds_of_pixels(weights):
 
 
 def test_semi_supervised_is_its_two_terms_where_one_has_no_pixels():
-    nothing = np.full_like(LABELS, UNLABELLED)
     np.testing.assert_allclose(semi_supervised(LOGITS, LABELS), cross_entropy(LOGITS, LABELS))
-    np.testing.assert_allclose(semi_supervised(LOGITS, nothing), 0.1 * entropy(LOGITS))
-    np.testing.assert_allclose(semi_supervised(LOGITS, nothing.astype(np.uint8)), 0.1 * entropy(LOGITS))
-    np.testing.assert_allclose(grad(semi_supervised)(LOGITS, nothing), 0.1 * grad(entropy)(LOGITS))
-    assert semi_supervised(LOGITS, nothing, entropy_weight=0) == 0
+    np.testing.assert_allclose(semi_supervised(LOGITS, NOTHING), 0.1 * entropy(LOGITS))
+    np.testing.assert_allclose(semi_supervised(LOGITS, NOTHING.astype(np.uint8)), 0.1 * entropy(LOGITS))
+    np.testing.assert_allclose(grad(semi_supervised)(LOGITS, NOTHING), 0.1 * grad(entropy)(LOGITS))
+    assert semi_supervised(LOGITS, NOTHING, entropy_weight=0) == 0
+
+
+def test_a_single_pixel_is_a_mean_of_its_own():
+    labels = np.zeros_like(LABELS)
+    labels[1, 2, 3] = UNLABELLED
+    p = scipy.special.softmax(LOGITS, axis=1)
+    right = -np.log(p[:, 0])[labels == 0].mean()
+    doubt = scipy.special.entr(p[1, :, 2, 3]).sum()
+    np.testing.assert_allclose(semi_supervised(LOGITS, labels, entropy_weight=0.5), right + 0.5 * doubt)
+
+
+entropies = pytest.mark.parametrize(
+    "loss", [entropy, lambda x: semi_supervised(x, NOTHING, entropy_weight=1)], ids=["entropy", "sparse"]
+)
+
+
+def entropy_gradient(x):
+    """-p_k (log p_k + H), by hand."""
+    p = scipy.special.softmax(x, axis=1)
+    h = scipy.special.entr(p).sum(axis=1, keepdims=True)
+    return -p * (np.log(p) + h) / NOTHING.size
+
+
+@entropies
+@pytest.mark.parametrize("barred", [-np.inf, -1e5])
+def test_forward_mode_of_the_entropy_where_p_is_0(loss, barred):
+    """A class that cannot be has no part in it, whatever its change."""
+    logits = np.concatenate([LOGITS, np.full((2, 1, 4, 5), barred)], axis=1)
+    tangent = np.random.default_rng(1).normal(size=logits.shape)
+    expected = np.sum(entropy_gradient(LOGITS) * tangent[:, :3])
+    np.testing.assert_allclose(make_jvp(loss)(logits)(tangent)[1], expected)
+
+
+@entropies
+def test_forward_over_reverse_mode_of_the_entropy(loss):
+    v = np.random.default_rng(1).normal(size=LOGITS.shape)
+    expected = (entropy_gradient(LOGITS + 1e-5 * v) - entropy_gradient(LOGITS - 1e-5 * v)) / 2e-5
+    np.testing.assert_allclose(make_jvp(grad(loss))(LOGITS)(v)[1], expected, atol=1e-10)
 
 
 def test_semi_supervised_of_large_logits_is_finite():
@@ -161,15 +199,17 @@ def test_median_frequency_of_what_is_no_class():
             median_frequency(labels, 3)
 
 
-def test_a_negative_entropy_weight():
-    with pytest.raises(ValueError, match="entropy weight of at least 0, got -1"):
-        semi_supervised(LOGITS, SPARSE, entropy_weight=-1)
+@pytest.mark.parametrize("weight", [-1, -1e-9, np.inf, np.nan])
+def test_an_entropy_weight_that_is_none(weight):
+    with pytest.raises(ValueError, match=f"entropy weight of at least 0, got {weight}"):
+        semi_supervised(LOGITS, SPARSE, entropy_weight=weight)
 
 
 def test_median_frequency():
     labels = np.repeat(np.uint8([0, 1, 3, UNLABELLED]), [8, 2, 4, 100]).reshape(2, 57)
     np.testing.assert_array_equal(median_frequency(labels, 5), [4 / 8, 4 / 2, 0, 4 / 4, 0])
     np.testing.assert_array_equal(median_frequency(labels[labels == UNLABELLED], 2), [0, 0])
+    np.testing.assert_array_equal(median_frequency(np.array([0, 0, 0, 1]), 3), [2 / 3, 2, 0])
 
 
 def test_by_median_frequency_every_class_counts_the_same():

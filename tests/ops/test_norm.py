@@ -73,11 +73,13 @@ def test_fixed_moments_that_are_the_batchs_give_batch_norm():
     np.testing.assert_allclose(y, batch_norm(x, gamma, beta, eps=0.7), atol=1e-12)
 
 
-def test_statistics_and_eps_do_not_promote():
+@pytest.mark.parametrize("eps", [np.float64(1e-3), np.array(1e-3)], ids=["scalar", "array"])
+def test_statistics_and_eps_do_not_promote(eps):
     x, gamma, beta = (a.astype(np.float32) for a in arrays((2, 3, 4, 5)))
     mean, variance = x.mean(axis=BATCH), x.var(axis=BATCH)
-    assert fixed_norm(x, gamma, beta, mean, variance, eps=np.float64(1e-3)).dtype == np.float32
-    assert batch_norm(x, gamma, beta, eps=np.float64(1e-3)).dtype == np.float32
+    assert fixed_norm(x, gamma, beta, mean, variance, eps=eps).dtype == np.float32
+    for norm in (normalize, fast.normalize, fast.norm_add_relu):
+        assert {a.dtype.name for a in norm(x, gamma, beta, axes=BATCH, eps=eps)} == {"float32"}
 
 
 @pytest.mark.parametrize("norm", [normalize, fast.normalize], ids=["by hand", "fast"])
@@ -153,6 +155,6 @@ def test_squares_too_large_for_the_dtype(norm, axes):
         with pytest.raises(
             OverflowError, match="norm.*: the variance is too large for float32; scale x down"
         ):
-            norm(np.float32(large) * x, gamma, beta, axes=axes)
+            norm(np.float32([1, large, 1])[:, None, None] * x, gamma, beta, axes=axes)  # one channel will do
     with pytest.raises(OverflowError, match="for float64"):
         norm(1e200 * x.astype(float), gamma.astype(float), beta.astype(float), axes=axes)

@@ -1,8 +1,9 @@
 """Is a gradient right? `check_gradients` and `check_layer` compare autograd's with what small steps measure.
 
 What is checked is what training uses: the gradients of all arrays in one way back. Then each is taken alone,
-a second time, and for another cotangent, and must be the same. slope.py measures a slope, watch.py calls the
-function and keeps an eye on it, point.py compares, layer.py does the same for a layer in each of its modes.
+a second time, and for the cotangent times -1024, and must be the same. slope.py measures a slope, watch.py
+calls the function and keeps an eye on it, point.py knows the function at one point, compare.py compares along
+directions from there, layer.py makes functions of a layer in each of its modes.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def check_gradients(
             not to be differentiated, such as labels, belongs into the function.
         order: 2 checks the second derivatives too, as the gradients of the gradients.
         modes: with "forward", forward mode is checked too.
-        tolerance: the largest error allowed, relative to the derivative itself; rounding is allowed for.
+        tolerance: the largest error allowed, relative to the derivative itself; along a direction, to the
+            root of the sum of its parts' squares. What rounding can do is allowed on top.
         entries: arrays of up to so many entries are checked entry by entry, larger ones along directions. Of
-            more than 8 arrays, fewer entries each.
+            more than 8 arrays, fewer entries each. (Of a layer, in its first run: training, the batch given.)
         seed: of the cotangent and the directions.
 
     Returns:
@@ -81,8 +83,8 @@ def check_layer(
     """`check_gradients` of a layer or network: by its inputs and by each of its parameters.
 
     It is called in training and in evaluation, with the batch given and with another one: a single image of
-    several, or two of a single one. Evaluation gets a state that training has moved. For each array, the
-    report has the run that says most.
+    several, or two of a single one. Evaluation gets a state that training has moved. The first of these four
+    runs checks each array by itself. The others check all arrays together, for one row, "all arrays".
 
     Args:
         layer: has `init(rng) -> (params, state)` and `layer(params, state, x, train=...) -> (y, state)`,
@@ -103,14 +105,13 @@ def check_layer(
         watched = user.function(batch, training)
         for name, array in watched.arrays.items():
             _finite("check_layer", name, array)
-        try:
-            watched()
-        except ValueError as error:
-            if batch is batches[0]:
-                raise
-            how.notes.append(f"note: not checked: {run}, since the layer refuses it: {error}")
-        else:
-            rows += _rows(watched, how, order, run, thorough=not rows)
+        if batch is not batches[0]:
+            try:
+                watched.function(dict(watched.arrays))
+            except ValueError as error:  # it is ours that the layer refuses, not the user's
+                how.notes.append(f"note: not checked: {run}, since the layer refuses it: {error}")
+                continue
+        rows += _rows(watched, how, order, run, thorough=not rows)
     return _report(merged(rows), how)
 
 
@@ -122,6 +123,7 @@ def _rows(watched: Watched, how: How, order: int, run: str = "", thorough: bool 
         rows = Comparison(Point(watched, how.seed, thorough), how, run, thorough).rows()
         if order == 2:
             point = Point(_gradients(watched, how.seed), how.seed, thorough)
+            # The copy has the same list of notes.
             second = Comparison(point, replace(how, modes=("reverse",)), run, thorough)
             rows += [row.renamed(f"{row.name}, second") for row in second.rows()]
     return rows
@@ -149,7 +151,8 @@ def _report(rows: list[Row], how: How) -> Report:
 def _finite(who: str, name: str, array):
     dtype = "an autograd box" if isbox(array) else np.asarray(array).dtype
     if isbox(array) or np.asarray(array).dtype.kind != "f":
-        raise ValueError(f"{who}: {name} should hold floats, not {dtype}")
+        hint = "; a list counts as several arrays" if name.rpartition(".")[2].isdigit() else ""
+        raise ValueError(f"{who}: {name} should hold floats, not {dtype}{hint}")
     finite = np.isfinite(array)
     if not finite.all():
         at = index(np.argmin(finite), np.shape(array))

@@ -2,7 +2,7 @@
 
 A small array is checked entry by entry. A large one is checked along random directions, each through entries
 whose influence is of one size, so that no large one hides a small one. One wrong entry among n changes the
-slope along its direction by 1/sqrt(n) or more of what the others change it: it is found for sure if it is
+slope along its direction by 1/sqrt(n) or more of what the others change it: it is found if it is
 wrong by more than 2e-3 sqrt(n) of itself, and where all have one size, by 2e-6 sqrt(n). The faults of several
 entries cancel by chance once in a million; two directions make that once in 1e12 (of more than 8 arrays, one
 direction each has to do). A direction that is wrong is halved until one entry is left, which is the one to
@@ -43,7 +43,7 @@ class How:
     seed: int = 0
     notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=lambda: time.monotonic())
-    said: float = 0.0
+    last_said: float = 0.0
 
     def __post_init__(self):
         self.modes = (self.modes,) if isinstance(self.modes, str) else tuple(self.modes)
@@ -61,8 +61,8 @@ class How:
     def progress(self, text: str) -> None:
         """A line on stderr every few seconds."""
         now = time.monotonic() - self.started
-        if now - self.said >= 5:
-            self.said = now
+        if now - self.last_said >= 5:
+            self.last_said = now
             print(f"{self.name}: {text}, {now:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -145,17 +145,20 @@ class Comparison:
         if KINK in [j.verdict for j in judged]:
             # Entries that are equal may share one slope, as in max pooling. If all move alike, it shows.
             inside = np.any([d.e != 0 for d in directions], axis=0)
-            alike = Direction(
-                "direction of all alike", np.where(inside, np.median(self.point.scale[inside]), 0.0)
-            )
+            alike = Direction("all, moved alike", np.where(inside, np.median(self.point.scale[inside]), 0.0))
             found = self.found(mode, alike)
             judged.append(self.judge(mode, alike, found, self.look(alike, found)))
         return judged
 
     def row(self, mode: str, name: str, shape, checked: str, judged: list[Judgement]) -> Row:
         worst = max(judged, key=lambda j: (RANK[j.verdict], j.error))
-        if worst.verdict == WRONG and mode == "reverse":
-            worst = self.blamed(worst)
+        off = abs(worst.found - worst.slope.value) / max(self.size(worst.direction, worst.found), 1e-300)
+        if worst.verdict == RIGHT and off > 1e-3:
+            self.how.notes.append(
+                f"note: {name} at {worst.direction.name}: rounding hides all but the slope's first digits"
+            )
+        if worst.verdict == WRONG:
+            worst = self.blamed(mode, worst)
             places = np.flatnonzero(worst.direction.e)
             if len(places) == 1:  # one entry is to blame, and so its array
                 name = self.point.place(int(places[0]))[0]
@@ -213,7 +216,7 @@ class Comparison:
         line = point.line(point.x, direction.e)
         if not size and not any(glance(line, point.values, point.cotangent, h).moved for h in RUNGS[::2]):
             return Slope(0.0, 0.0, moved=False)
-        for h in STEPS if size else ():
+        for h in STEPS if size else ():  # what autograd calls 0 has no size that a step could agree with
             h *= self.rng.uniform(1, 2)
             slope = glance(line, point.values, point.cotangent, h)
             error, allowed = abs(found - slope.value), self.how.tolerance * size
@@ -315,7 +318,7 @@ class Comparison:
 
     # When something is wrong.
 
-    def blamed(self, wrong: Judgement) -> Judgement:
+    def blamed(self, mode: str, wrong: Judgement) -> Judgement:
         """Halve a wrong direction until one entry is left that is wrong by itself."""
         while (places := np.flatnonzero(wrong.direction.e)).size > 1:
             halves = []
@@ -323,7 +326,7 @@ class Comparison:
                 e = np.zeros(wrong.direction.e.shape)
                 e[part] = wrong.direction.e[part]
                 half = Direction(wrong.direction.name, e)
-                found, slope = self.found("reverse", half), self.climb(half)
+                found, slope = self.found(mode, half), self.climb(half)
                 allowed = self.how.tolerance * self.size(half, found) + slope.uncertainty
                 excess = abs(found - slope.value) / max(allowed, 1e-300)
                 halves.append((excess, Judgement(WRONG, half, found, slope)))
@@ -358,19 +361,30 @@ class Comparison:
 def sentence(label: str, wrong: Judgement) -> str:
     """What is wrong, in one sentence."""
     name, found, slope = wrong.direction.name, wrong.found, wrong.slope
-    where = name if name.startswith("direction") else f"index {name}"
+    where = f"index {name}" if name.startswith("(") else name
     said = f"{label} at {where}: expected a slope of {slope.value:.6e}, got {found:.6e} from autograd"
     if not np.isfinite(found):
         return f"{said}: a gradient has to be finite."
     if not np.isfinite(slope.value):
         return f"{said}: near this place the function is not finite."
+    if slope.corner > 1e-2 * max(abs(found), abs(slope.value)):
+        return (
+            f"{said}: the function has a corner here, and this is none of the slopes around it. If it comes "
+            "from autograd's own operations, move the arrays off the corner, as x + 0.1."
+        )
     if found == 0 and slope.moved and not slope.stair > 1e-9:
         return (
             f"{said}: autograd sees no influence. Does numpy in place of autograd.numpy, getval or a copy "
             "hide a part of the function from it?"
         )
     if slope.value == 0:
-        return f"{said}: in small steps the values do not change, as those of a step function."
+        return (
+            f"{said}: in small steps the values do not change, as those of a step function do not, or those "
+            "of a function with numbers inside that are much larger than its result."
+        )
     if slope.stair > 1e-9:
-        return f"{said}: the values change in steps of {slope.stair:.0e}. Does it go through float32 inside?"
+        return (
+            f"{said}: the values change in steps of {slope.stair:.0e}. Does it go through float32 inside, or "
+            "through numbers much larger than its result?"
+        )
     return f"{said}: {found / slope.value:.6g} times as large."

@@ -46,8 +46,8 @@ class Layer:
             o for o in ("rng", "train") if any(p.name == o or p.kind is p.VAR_KEYWORD for p in named)
         }
         leaves = flatten(self.params)
-        if set(self.names) & set(leaves):
-            raise ValueError("check_layer: a parameter cannot be called 'x', which is the image")
+        for name in set(self.names) & set(leaves):
+            raise ValueError(f"check_layer: a parameter cannot be called {name!r}, as an input is")
         given = dict(zip(self.names, self.inputs))
         self.leaves = self.moved(_floats(leaves), lambda moved: self.call(given | moved, self.state, True))
         self.trained = self.trained_state(given)
@@ -98,7 +98,8 @@ class Layer:
                 self.layer, how, params, state, *inputs, **{key: options[key] for key in self.takes}
             )
         except KeyError as missing:
-            if str(missing.args[0]) not in self.state or missing.args[0] in state:
+            lost = str(missing.args[0]) if missing.args else ""
+            if lost not in self.state or lost in state:
                 raise
             raise ValueError(
                 f"check_layer: the state that the layer returns in training is without {missing}; return "
@@ -162,7 +163,7 @@ def images(inputs) -> str:
 def _arrays(what: str, value):
     if isbox(value) or not isinstance(value, Mapping | list | tuple):
         raise ValueError(
-            f"check_layer: expected the {what} as a dict of arrays, got {type(value).__name__}; "
+            f"check_layer: expected the {what} as a dict or list of arrays, got {type(value).__name__}; "
             "of none, an empty dict"
         )
     return value

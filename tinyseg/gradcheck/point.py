@@ -35,7 +35,6 @@ class Point:
         self.x = self.flat(arrays)
         self.scale = self.flat({name: _scale(array) for name, array in arrays.items()})
         self.values = self.trusted_values()
-        self.cotangent = np.ones(self.values.shape)
         self.cotangent = _cotangent(self.values, [self.at(self.near(1e-3)) for _ in range(4)], self.rng)
         self.gradient = self.gradient_at(self.x)
         steps = np.abs(self.gradient * self.scale)
@@ -150,7 +149,7 @@ class Point:
 
     def off_by(self, moving) -> float:
         """How far off these outputs are, times the cotangent, if all on the way is rounded."""
-        self.watched.gradients(list(self.parts))(np.where(moving, self.cotangent, 0.0))
+        self.watched.gradients(list(self.parts))(np.where(moving, self.cotangent, 0.0))  # which measures it
         return self.eps * self.watched.rounding
 
     def roughness(self, e) -> float:
@@ -170,7 +169,7 @@ class Point:
                 f"{self.watched.name}: the function goes through float16 inside ({narrow}), too coarse for a "
                 "slope: check it in float64, by astype(x.dtype) in place of astype(numpy.float16)"
             )
-        if narrow or _is_narrow(self.values):
+        if narrow or _is_narrow(self.at(self.near(1e-3))):  # nearby: a result's own digits may be few
             self.eps = COARSE
             self.notes.append(
                 f"note: the function goes through float32 inside ({narrow or 'its values are float32'}): "
@@ -186,7 +185,7 @@ def _scale(array):
 
 
 def _cotangent(values, nearby, rng):
-    """Random, larger where the result changes by decades less than elsewhere: no part hides another."""
+    """Random, but scaled up for outputs that change by decades less than the others, lest those hide them."""
     v = rng.normal(size=values.shape)
     change = np.sqrt(np.mean([difference(values, other) ** 2 for other in nearby], axis=0))
     there = np.isfinite(change) & (change > 0)
@@ -201,7 +200,7 @@ def _is_narrow(values) -> bool:
     """Whether all values look as if they had been float32."""
     values = values[np.isfinite(values) & (values != 0)]
     single = values.astype(np.float32)
-    short = (single.view(np.uint32) & 0xFFF) == 0  # few digits: whole numbers and the like are no sign
+    short = (single.view(np.uint32) & 0xF) == 0  # few digits: whole numbers and the like are no sign
     return bool(values.size and np.all(single == values) and np.mean(short) < 0.5)
 
 

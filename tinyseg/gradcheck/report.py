@@ -57,7 +57,7 @@ class Report:
         runs = any(row.run for row in self.rows)
         table = [("name", "shape", "run", "checked", "worst at", "autograd", "numerical", "error", "")]
         for row in self.rows:
-            error = "-" if row.verdict == VACUOUS else f"{row.error:.1e}"
+            error = "-" if row.verdict in (VACUOUS, KINK) else f"{row.error:.1e}"
             values = (f"{row.autograd:.6e}", f"{row.numerical:.6e}", error)
             table.append((row.name, str(row.shape), row.run, row.checked, row.worst, *values, row.verdict))
         if not runs:

@@ -9,10 +9,10 @@ Let line(t) = f(x + t e), and v a cotangent. A central difference measures the s
 The second term is the curve's: it falls with the step h. The third is rounding's: it grows when h falls. No
 single h suits every function, so `measure` climbs down a ladder of steps. Of each rung it knows two things:
 
-    curve   the rung above differs by at least as much as the curve's error here
+    curve   the difference to the next longer step, which is larger than what the curve puts in here
     noise   what the values do that no smooth function would: line(h) + line(-h) - 2 line(0) on finer rungs,
-            and the steps of a staircase, as which a function looks whose numbers inside are larger than
-            what it returns
+            and the steps of a staircase: rounding makes one of a function if numbers inside are larger than
+            its result
 
 The best rung has the smallest sum of both, and no finer rung may contradict it.
 """
@@ -28,7 +28,7 @@ RUNGS = 10.0 ** -np.arange(1, 12)  # steps relative to x
 ABSOLUTE = 10.0 ** -np.arange(1, 9)  # and to 1, where x is small and what it is added to is not
 TINY = 10.0 ** -np.arange(12, 16)
 SAFETY = 4.0  # noise is known from a few samples only
-STAIR = 16.0  # a staircase of steps up to so many units in the last place of 1 comes from rounding
+STAIR = 16.0  # steps of a staircase up to so many units in the last place of 1 are taken for rounding
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,7 @@ class Slope:
     corner: float = 0.0  # the sum over outputs of |slope to the right - slope to the left|, times |v|
     beside: float = 0.0  # the same, at 0 or so close to it that only the finest steps tell
     moved: bool = True  # False: no step changed any value
-    stair: float = 0.0  # the smallest change seen, relative to the value, if the function is a staircase
-
-    @property
-    def resolved(self) -> bool:
-        """Whether the value says anything: it is larger than what it may be off by."""
-        return self.uncertainty <= 0.3 * abs(self.value)
+    stair: float = 0.0  # the smallest change seen, relative to the value: large for a staircase
 
 
 def glance(line: Callable, at_zero, v, h: float) -> Slope:

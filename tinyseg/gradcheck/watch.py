@@ -26,16 +26,22 @@ FLOATS = (np.float32, np.float16)  # narrower than the check's float64
 
 
 def flatten(value, name: str = "") -> dict:
-    """The arrays of nested dicts, lists and tuples by dotted name; what is none is left out as it is."""
+    """The leaves of nested dicts, lists and tuples by dotted name; all that is no container is a leaf.
+
+    Raises:
+        ValueError: two leaves have one name.
+    """
     if isinstance(value, list | tuple):
         value = dict(enumerate(value))
     if not isinstance(value, Mapping):
         return {name: value}
-    return {
-        leaf: array
-        for key, part in value.items()
-        for leaf, array in flatten(part, f"{name}.{key}" if name else f"{key}").items()
-    }
+    leaves: dict = {}
+    for key, part in value.items():
+        for leaf, array in flatten(part, f"{name}.{key}" if name else f"{key}").items():
+            if leaf in leaves:
+                raise ValueError(f"two arrays are called {leaf}: expected names that differ, also with dots")
+            leaves[leaf] = array
+    return leaves
 
 
 def rebuilt(value, leaves: Mapping, name: str = ""):
@@ -69,7 +75,7 @@ class Watched:
         self.arrays = {key: frozen(array) for key, array in arrays.items()}
         self.narrow = self.narrow_back = ""  # the operation that returned float32, if one did
         self.rounding = 0.0  # of all results on the last way back, in units in the last place of 1
-        self.inside = 0.0  # the largest of what it returned: its rounding is what all others see
+        self.inside = 0.0  # the largest number in float32, whose rounding all later ones see
 
     def __call__(self, arrays=None):
         """The function's values, float64, plainly computed."""
@@ -143,7 +149,10 @@ class Watched:
         except GradientError:
             raise
         except NotImplementedError as error:
-            raise GradientError(f"{self.name}: no derivative is defined: {error}") from error
+            raise GradientError(
+                f"{self.name}: no derivative is defined: {error}. Write it, by defvjp or for forward mode by "
+                "defjvp; an array that is not to be differentiated belongs into the function"
+            ) from error
         except Exception as error:  # it ran on plain arrays before
             if "read-only" in str(error):
                 raise self._named(error) from error
