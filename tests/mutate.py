@@ -173,7 +173,7 @@ def passes(copy, tests, limit=600.0, keep_bytecode=False):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1), os.dup2(nowhere, 2)
         main = sys.modules["pytest"].main
-        found = any(main(["-xq", "-p", "no:cacheprovider", test]) for test in tests)
+        found = any(main(["-xq", "-m", "not slow", "-p", "no:cacheprovider", test]) for test in tests)
         os._exit(int(found))
     end = time.monotonic() + limit
     while time.monotonic() < end:

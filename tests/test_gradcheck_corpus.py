@@ -1,4 +1,4 @@
-"""No right gradient is rejected, and no wrong one passes: all of gradcheck_corpus.py."""
+"""No right gradient is rejected, and no wrong one passes: all of gradcheck_corpus.py: `pytest -m corpus`."""
 
 import numpy
 import pytest
@@ -6,6 +6,7 @@ from gradcheck_corpus import KINKS, NARROW, RIGHT, RIGHT_OPTIONS, VACUOUS, WRONG
 
 from tinyseg.gradcheck import GradientError
 
+pytestmark = pytest.mark.corpus
 PASSING = {"": RIGHT | RIGHT_OPTIONS, "kink": KINKS, "vacuous": VACUOUS, "float32": NARROW}
 
 
