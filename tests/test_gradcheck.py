@@ -150,9 +150,7 @@ def test_no_false_alarm(function, arrays):
 
 def test_no_false_alarm_where_a_step_crosses_kinks():
     """At 48 pixels a step through all weights carries some pixel across the kink of some relu."""
-    for seed in range(3):
-        net = modified(dilations=(1, 2, 3, 5))
-        check_layer(net, numpy.random.default_rng(seed).normal(size=(1, 1, 48, 48)), seed=seed)
+    check_layer(modified(dilations=(1, 2, 3, 5)), numpy.random.default_rng(0).normal(size=(1, 1, 48, 48)))
 
 
 @pytest.mark.parametrize(
@@ -551,5 +549,5 @@ def test_progress_is_shown(monkeypatch, capsys):
 
 def test_layers_with_state_and_random_numbers():
     layer = Sequential(Conv2d(1, 2), BatchNorm(2), Dropout(0.3))
-    report = check_layer(layer, numpy.random.default_rng(0).normal(size=(2, 1, 5, 5)), order=2)
+    report = check_layer(layer, numpy.random.default_rng(0).normal(size=(2, 1, 5, 5)))
     assert {row.verdict for row in report.rows} <= {"right", "vacuous"}
