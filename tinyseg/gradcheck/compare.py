@@ -126,7 +126,7 @@ class Comparison:
                 rows.append(self.row(mode, name, shape, checked, judged))
         if "forward" in self.how.modes:
             self.forward_together()
-        if not np.array_equal(point.values, point.watched(), equal_nan=True):
+        if not np.array_equal(point.values, point.watched()):
             raise ValueError(
                 f"{point.watched.name}: the function has come to give another value; seed its rng"
             )
