@@ -159,6 +159,8 @@ def test_errors_name_the_layer():
     x = np.zeros((1, 1, 5, 5), np.float32)
     with pytest.raises(ValueError, match=r"input: expected images \(N, 1, H, W\), got \(1, 3, 5, 5\)"):
         net(params, state, np.zeros((1, 3, 5, 5), np.float32))
+    with pytest.raises(ValueError, match=r"input: expected images \(N, 1, H, W\), got \(5, 1, 5\)"):
+        net(params, state, np.zeros((5, 1, 5), np.float32))
     with pytest.raises(ValueError, match="block3: conv: conv2d: weight"):
         net({**params, "block3.conv.weight": np.zeros((3, 2, 3, 3), np.float32)}, state, x)
     del params["head1.conv.bias"]
