@@ -237,22 +237,35 @@ class Calls:
         """The result of the layer of this name."""
         params, state = self.params.get(name, {}), self.old_state.get(name, {})
         try:
-            returned = self.layers[name](params, state, x, train=self.train, rng=self.rng)
-            if not (isinstance(returned, tuple) and len(returned) == 2):
-                raise ValueError(f"a layer returns (y, state), this one a {type(returned).__name__}")
+            y, new_state = call(self.layers[name], params, state, x, train=self.train, rng=self.rng)
         except KeyError as missing:
             raise ValueError(f"{name}: there is no array for {missing}") from None
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-        except OverflowError as error:
-            raise OverflowError(f"{name}: {error}") from None
-        except TypeError as error:
-            if "argument" not in str(error) or getattr(error.__traceback__, "tb_next", None):  # from inside
-                raise
-            raise ValueError(f"{name}: a layer takes (params, state, x, *, train, rng): {error}") from None
-        y, new_state = returned
+        except (ValueError, OverflowError) as error:
+            raise type(error)(f"{name}: {error}") from None
         self.state |= prefixed(new_state, name)
         return y
+
+
+def call(layer, *args, **options):
+    """(y, state) of a layer called with (params, state, x, *, train, rng).
+
+    Raises:
+        ValueError: it does not take these arguments, or it returns no pair.
+    """
+    returned = called("a layer takes (params, state, x, *, train, rng)", layer, *args, **options)
+    if not (isinstance(returned, tuple) and len(returned) == 2):
+        raise ValueError(f"a layer returns (y, state), this one a {type(returned).__name__}")
+    return returned
+
+
+def called(takes: str, function, *args, **options):
+    """function(*args, **options), or a ValueError that says what it should take."""
+    try:
+        return function(*args, **options)
+    except TypeError as error:
+        if "argument" not in str(error) or getattr(error.__traceback__, "tb_next", None):  # from inside
+            raise
+        raise ValueError(f"{takes}: {error}") from None
 
 
 def using(layer, engine: Engine):

@@ -25,8 +25,6 @@ from tinyseg.optim import Adam, constant
 from tinyseg.parameters import flatten, unflatten
 
 AT_ONCE = 2**17  # pixels in evaluation: eight images of 128 x 128; more of them take memory and save no time
-
-
 ADVICE = "Try a tenth of that rate, or smaller initial weights."
 
 

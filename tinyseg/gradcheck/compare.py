@@ -2,11 +2,10 @@
 
 A small array is checked entry by entry. A large one is checked along random directions, each through entries
 whose influence is of one size, so that no large one hides a small one. One wrong entry among n changes the
-slope along its direction by 1/sqrt(n) or more of what the others change it: it is found if it is
-wrong by more than 2e-3 sqrt(n) of itself, and where all have one size, by 2e-6 sqrt(n). The faults of several
-entries cancel by chance once in a million; two directions make that once in 1e12 (of more than 8 arrays, one
-direction each has to do). A direction that is wrong is halved until one entry is left, which is the one to
-blame.
+slope along its direction by 1/sqrt(n) or more of what the others change it: it is found if it is wrong by
+more than 2e-3 sqrt(n) of itself, and where all have one size, by 2e-6 sqrt(n). The faults of several entries
+cancel by chance once in a million; two directions make that once in 1e12 (of more than 8 arrays, one
+direction each has to do). A direction that is wrong is halved until one entry is left, the one to blame.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ DIRECTIONS = 2  # through entries of one size
 DECADES, SIZES = 3, 5  # entries of one size: their influence lies within so many decades; how many sizes
 NEAR, MOST_NEAR = 1e-5, 256  # how far to move off a kink, relative to x, and how often
 PLACES, PROOFS = 8, 3  # off a kink: of so many places, at how many the gradient must be right
+CORNER = 1e-2  # of the slope: if its two sides differ by more, there is a corner
+DIGITS = 1e-3  # of the slope: what is off by more has few digits
 LADDERS = 3  # climbed in vain before a gradient is called wrong
 ENOUGH = 3  # wrong places, and the others in an array are not looked at
 UNDERFLOW = 1e-290  # squares and exponentials on the way may have become 0
@@ -153,7 +154,7 @@ class Comparison:
     def row(self, mode: str, name: str, shape, checked: str, judged: list[Judgement]) -> Row:
         worst = max(judged, key=lambda j: (RANK[j.verdict], j.error))
         off = abs(worst.found - worst.slope.value) / max(self.size(worst.direction, worst.found), 1e-300)
-        if worst.verdict == RIGHT and off > 1e-3:
+        if worst.verdict == RIGHT and off > DIGITS:
             self.how.notes.append(
                 f"note: {name} at {worst.direction.name}: rounding hides all but the slope's first digits"
             )
@@ -222,7 +223,7 @@ class Comparison:
             error, allowed = abs(found - slope.value), self.how.tolerance * size
             if allowed < error < 1e-4 * size:
                 allowed += min(SAFETY * point.roughness(direction.e) / h, 1e-4 * size)
-            if error <= allowed and slope.corner <= 1e-3 * size:
+            if error <= allowed and slope.corner <= DIGITS * size:
                 return replace(slope, uncertainty=allowed)
         return self.climb(direction)
 
@@ -234,7 +235,7 @@ class Comparison:
         upper = ABSOLUTE / unit  # where x is small, what it is added to may not be
         lengths = np.concatenate([upper[upper > 3 * RUNGS[0]], RUNGS])
         lengths = lengths[lengths <= longest] * self.rng.uniform(1, 2)
-        largest = max(1.0, float(np.max(np.abs(x[inside]))), point.watched.inside)
+        largest = max(1.0, float(np.max(np.abs(x[inside]))), point.watched.largest_float32)
         line = point.line(x, direction.e)
         return measure(line, values, point.cotangent, lengths, point.eps, largest, point.off_by)
 
@@ -252,10 +253,10 @@ class Comparison:
             error, allowed = abs(found - slope.value), noise + slope.uncertainty
             if not slope.moved and abs(found) <= 16 * point.eps * np.linalg.norm(point.cotangent) + noise:
                 return replace(judgement, verdict=VACUOUS)
-            if slope.corner > 1e-2 * size or error > self.how.tolerance * size + allowed:
+            if slope.corner > CORNER * size or error > self.how.tolerance * size + allowed:
                 if attempt == 0 and slope.beside > error and self.between(mode, direction):
                     return replace(judgement, verdict=KINK)
-                allowed = noise + min(slope.uncertainty, 1e-3 * size)
+                allowed = noise + min(slope.uncertainty, DIGITS * size)  # a corner excuses no more than that
             if error <= self.how.tolerance * size + allowed:
                 nothing = max(abs(found), abs(slope.value)) <= allowed
                 return replace(judgement, verdict=VACUOUS if nothing else RIGHT)
@@ -311,10 +312,10 @@ class Comparison:
         size = float(np.linalg.norm(parts))
         for longest in (NEAR / 30, NEAR / 1000):
             slope = self.climb(direction, longest, x, values)
-            allowed = self.how.tolerance * size + min(slope.uncertainty, 1e-3 * size)
+            allowed = self.how.tolerance * size + min(slope.uncertainty, DIGITS * size)
             if abs(np.sum(parts) - slope.value) <= allowed:
                 return True
-        return None if slope.uncertainty > 1e-3 * size else False
+        return None if slope.uncertainty > DIGITS * size else False
 
     # When something is wrong.
 
@@ -337,21 +338,21 @@ class Comparison:
         return replace(wrong, direction=replace(wrong.direction, name=self.point.place(int(places[0]))[1]))
 
     def forward_together(self) -> None:
-        """Forward mode of all arrays at once is the sum of each array's."""
+        """Forward mode is linear: proportional to the tangent, and of all arrays the sum of each array's."""
         point = self.point
         e = point.scale * self.rng.uniform(-1, 1, point.x.shape)
-        alone = []
+        together, alone = point.change(e), []
         for part in point.parts.values():
             one = np.zeros(e.shape)
             one[part] = e[part]
             alone.append(point.change(one))
         size = np.sum(np.abs(alone), axis=0)
         allowed = SAME * (size + 1e-3 * np.max(size, initial=0))
-        if np.any(np.abs(point.change(e) + point.change(-1024 * e) / 1024) > allowed):
+        if np.any(np.abs(together + point.change(-1024 * e) / 1024) > allowed):
             raise GradientError(
                 f"{point.watched.name}: in forward mode, the change is not proportional to the tangent"
             )
-        if np.any(np.abs(point.change(e) - np.sum(alone, axis=0)) > allowed):
+        if np.any(np.abs(together - np.sum(alone, axis=0)) > allowed):
             raise GradientError(
                 f"{point.watched.name}: in forward mode, the change by all arrays at once is not the sum of "
                 "the changes by each"
@@ -367,7 +368,7 @@ def sentence(label: str, wrong: Judgement) -> str:
         return f"{said}: a gradient has to be finite."
     if not np.isfinite(slope.value):
         return f"{said}: near this place the function is not finite."
-    if slope.corner > 1e-2 * max(abs(found), abs(slope.value)):
+    if slope.corner > CORNER * max(abs(found), abs(slope.value)):
         return (
             f"{said}: the function has a corner here, and this is none of the slopes around it. If it comes "
             "from autograd's own operations, move the arrays off the corner, as x + 0.1."

@@ -11,6 +11,7 @@ from autograd.tracer import isbox
 
 from tinyseg.gradcheck.report import GradientError
 from tinyseg.gradcheck.watch import Watched, flatten, frozen, rebuilt
+from tinyseg.layers import call, called
 
 
 class Layer:
@@ -34,7 +35,7 @@ class Layer:
         for name, x in zip(self.names, self.inputs):
             if x.dtype.kind not in "fiub":
                 raise ValueError(f"check_layer: expected {name} as an array of numbers, got one of {x.dtype}")
-        made = _called(layer.init, "init is called as init(rng)", np.random.default_rng(seed))
+        made = called("check_layer: init takes (rng)", layer.init, np.random.default_rng(seed))
         if not (isinstance(made, tuple) and len(made) == 2):
             raise ValueError(
                 f"check_layer: expected init to return (params, state), got a {type(made).__name__}; "
@@ -93,10 +94,7 @@ class Layer:
         inputs = [values[name] for name in self.names]
         before = flatten(params), flatten(state)
         try:
-            how = f"it is called as layer(params, state, {', '.join(self.names)}, train=..., rng=...)"
-            returned = _called(
-                self.layer, how, params, state, *inputs, **{key: options[key] for key in self.takes}
-            )
+            returned = call(self.layer, params, state, *inputs, **{key: options[key] for key in self.takes})
         except KeyError as missing:
             lost = str(missing.args[0]) if missing.args else ""
             if lost not in self.state or lost in state:
@@ -105,8 +103,6 @@ class Layer:
                 f"check_layer: the state that the layer returns in training is without {missing}; return "
                 f"all of it, {{**state, {missing}: ...}}"
             ) from None
-        if not (isinstance(returned, tuple) and len(returned) == 2):
-            raise ValueError(f"check_layer: a layer returns (y, state), this one a {type(returned).__name__}")
         for what, kept, now in zip(("parameters", "state"), before, (flatten(params), flatten(state))):
             if list(kept) != list(now) or any(kept[name] is not now[name] for name in kept):
                 raise GradientError(
@@ -142,16 +138,6 @@ class Layer:
         left = {n: a for n, a in _floats(flatten(state)).items() if np.array_equal(a, before.get(n))}
         values = given | self.leaves
         return rebuilt(state, self.moved(left, lambda moved: self.call(values, rebuilt(state, moved), False)))
-
-
-def _called(function, how: str, *args, **kwargs):
-    try:
-        return function(*args, **kwargs)
-    except TypeError as error:
-        inner = error.__traceback__.tb_next if error.__traceback__ else None
-        if "argument" not in str(error) or inner is not None:  # it comes from inside
-            raise
-        raise ValueError(f"check_layer: {how}: {error}") from None
 
 
 def images(inputs) -> str:

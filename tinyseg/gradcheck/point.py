@@ -77,11 +77,13 @@ class Point:
 
     def line(self, x, e):
         """The values along e, from x, as `measure` wants them."""
-        inside = e != 0
+        inside = np.flatnonzero(e)
+        start, along = x[inside], e[inside]
 
         def line(t: float):
-            there = x + t * e
-            step = float(np.mean((there - x)[inside] / e[inside]))  # t as rounding left it
+            there = x.copy()
+            there[inside] += t * along
+            step = float(np.mean((there[inside] - start) / along))  # t as rounding left it
             values = np.asarray(self.watched.stepped(self.shaped(there)))
             return (values if values.shape == self.values.shape else np.full(self.values.shape, np.nan)), step
 
@@ -103,7 +105,7 @@ class Point:
             at = index(np.argmax(np.isnan(values)), values.shape)
             raise GradientError(f"{name}: the function gives nan at index {at} of its result")
         self.at(self.near(1e-3))
-        if not np.array_equal(values, returned, equal_nan=True):
+        if not np.array_equal(values, returned):
             raise GradientError(
                 f"{name}: a later call changes an earlier result: the function keeps one array for all of "
                 "them; return a new one each time"
@@ -149,8 +151,7 @@ class Point:
 
     def off_by(self, moving) -> float:
         """How far off these outputs are, times the cotangent, if all on the way is rounded."""
-        self.watched.gradients(list(self.parts))(np.where(moving, self.cotangent, 0.0))  # which measures it
-        return self.eps * self.watched.rounding
+        return self.eps * self.watched.rounding(list(self.parts), np.where(moving, self.cotangent, 0.0))
 
     def roughness(self, e) -> float:
         """How far the values scatter if what e moves moves by a few units in the last place."""

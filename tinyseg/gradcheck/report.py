@@ -25,7 +25,7 @@ class Row:
 
     name: str
     shape: tuple[int, ...]
-    run: str  # what the function was called with: "train, 2 images"; or which derivative: "forward"
+    run: str  # what a layer was called with: "train, 2 images"
     checked: str  # "12 entries" or "4 directions"
     worst: str  # an index, or which direction
     autograd: float
@@ -39,6 +39,7 @@ class Row:
         return self.verdict != WRONG
 
     def renamed(self, name: str) -> Row:
+        """The same under another name, in its note too."""
         return replace(self, name=name, note=self.note.replace(self.name, name, 1))
 
 

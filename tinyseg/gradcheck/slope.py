@@ -52,7 +52,7 @@ def glance(line: Callable, at_zero, v, h: float) -> Slope:
     return Slope(float(value), np.nan, float(corner), moved=bool(moved))
 
 
-def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float, rounding: Callable) -> Slope:
+def measure(line: Callable, at_zero, v, lengths, eps: float, largest: float, rounding: Callable) -> Slope:
     """The slope by a ladder of steps.
 
     Args:
@@ -61,58 +61,63 @@ def measure(line: Callable, at_zero, v, lengths, eps: float, inside: float, roun
         v: the cotangent, of their shape.
         lengths: of the steps, from long to short.
         eps: the unit in the last place of 1 in the numbers that the function computes with.
-        inside: how large these are at least.
+        largest: of these numbers, as far as it is known.
         rounding: rounding(moving) returns how far off v . line is for rounding on the way, if only those
             outputs count that move along the line.
     """
-    rungs = [rung for h in [*lengths, *TINY] if (rung := _rung(line, at_zero, v, h)) is not None]
-    count = len(rungs) - len(TINY)  # steps of a few units in the last place show rounding, and no slope
-    if count < 1:
+    longer = [rung for h in lengths if (rung := _rung(line, at_zero, v, h)) is not None]
+    if not longer:
         return Slope(np.nan, np.nan)
-    slopes, steps, bends, corners, right, left = (np.array(part) for part in zip(*rungs))
+    # Steps of a few units in the last place show rounding, and no slope.
+    tiny = [rung for h in TINY if (rung := _rung(line, at_zero, v, h)) is not None]
+    slopes, steps, bends, corners, right, left = (np.array(part) for part in zip(*longer, *tiny))
     changes = np.abs(np.concatenate([right, left]))  # (2 * rungs, ...)
     smallest = np.min(changes, axis=0, where=changes != 0, initial=np.inf)  # change of each output
     moving = np.isfinite(smallest)
-    # The numbers inside may be as large as 1 or as the argument: their rounding is the least that we may see.
-    grain = np.where(moving, v * eps * np.maximum(inside, np.abs(np.where(moving, at_zero, 0.0))), 0.0)
+    # Numbers inside are as large as `largest` at least: their rounding is the least that we may see.
+    grain = np.where(moving, v * eps * np.maximum(largest, np.abs(np.where(moving, at_zero, 0.0))), 0.0)
     stairs = np.linalg.norm(np.where(np.abs(v) * smallest <= STAIR * np.abs(grain), v * smallest, 0.0))
     still = (right == 0) & (left == 0)  # what will change, but has not yet, has changed by less than a grain
     hidden = np.sqrt(np.sum(np.where(still, grain, 0.0) ** 2, axis=tuple(range(1, still.ndim))))
     rounded = np.maximum(np.maximum(hidden, stairs), rounding(moving))
     noise = SAFETY * np.maximum(rounded, _roughness(bends, steps)) / steps
+    count = len(longer)
     corner, beside = _corner(corners[:count], (SAFETY * rounded / steps)[:count] * v.size**0.5)
-    slopes, steps, noise = slopes[:count], steps[:count], noise[:count]
-    curve = np.abs(np.diff(slopes, prepend=np.inf))
-    uncertainty = curve + noise
-    # Where finer steps agree on another slope, and a few grains explain that, they are too fine to see.
-    few = SAFETY * np.linalg.norm(grain)
-    for k in range(2, count):
-        differ = np.abs(slopes[1:k] - slopes[k])
-        if np.any((differ > uncertainty[1:k] + noise[k]) & (differ * steps[k] <= few)):
-            noise[k] += few / steps[k]
-            uncertainty[k] = curve[k] + noise[k]
-    contradicted = [
-        np.any(np.abs(slopes[k] - slopes[k + 1 :]) > uncertainty[k] + noise[k + 1 :]) for k in range(count)
-    ]
-    best = int(np.argmin(np.where(contradicted, np.inf, uncertainty)))
+    few = SAFETY * float(np.linalg.norm(grain))
+    value, uncertainty = _best(slopes[:count], steps[:count], noise[:count], few)
     moving &= at_zero != 0
     relative = smallest[moving] / np.abs(at_zero[moving])
     stair = float(np.min(relative)) if moving.any() else 0.0
-    return Slope(float(slopes[best]), float(uncertainty[best]), corner, beside, bool(np.any(changes)), stair)
+    return Slope(value, uncertainty, corner, beside, bool(np.any(changes)), stair)
 
 
 def _rung(line, at_zero, v, h: float):
     """(slope, step, bend, corner, change to the right, change to the left) by one step, or None."""
     (above, up), (below, down) = line(h), line(-h)
-    right, left = difference(above, at_zero), difference(at_zero, below)
-    slope, step, bend = (
-        np.sum(v * difference(above, below)) / (up - down),
-        (up - down) / 2,
-        v * (right - left),
-    )
+    slope, step = np.sum(v * difference(above, below)) / (up - down), (up - down) / 2
     if not np.isfinite(slope):
         return None
+    right, left = difference(above, at_zero), difference(at_zero, below)
+    bend = v * (right - left)
     return slope, step, np.linalg.norm(bend), np.sum(np.abs(bend)) / step, right, left
+
+
+def _best(slopes, steps, noise, few: float) -> tuple[float, float]:
+    """The slope of the best rung and its uncertainty; `few` grains of rounding can make a rung blind."""
+    curve = np.abs(np.diff(slopes, prepend=np.inf))  # of the longest step nothing is known
+    uncertainty = curve + noise
+    # Where finer steps agree on another slope, and a few grains explain that, they are too fine to see.
+    for k in range(2, len(slopes)):
+        differ = np.abs(slopes[1:k] - slopes[k])
+        if np.any((differ > uncertainty[1:k] + noise[k]) & (differ * steps[k] <= few)):
+            noise[k] += few / steps[k]
+            uncertainty[k] = curve[k] + noise[k]
+    contradicted = [
+        np.any(np.abs(slopes[k] - slopes[k + 1 :]) > uncertainty[k] + noise[k + 1 :])
+        for k in range(len(slopes))
+    ]
+    best = int(np.argmin(np.where(contradicted, np.inf, uncertainty)))
+    return float(slopes[best]), float(uncertainty[best])
 
 
 def _roughness(bends, steps):

@@ -74,8 +74,7 @@ class Watched:
         self.function, self.name = function, name
         self.arrays = {key: frozen(array) for key, array in arrays.items()}
         self.narrow = self.narrow_back = ""  # the operation that returned float32, if one did
-        self.rounding = 0.0  # of all results on the last way back, in units in the last place of 1
-        self.inside = 0.0  # the largest number in float32, whose rounding all later ones see
+        self.largest_float32 = 0.0  # of all numbers inside: its rounding is what all later ones see
 
     def __call__(self, arrays=None):
         """The function's values, float64, plainly computed."""
@@ -93,33 +92,41 @@ class Watched:
         except (ArithmeticError, ValueError, np.linalg.LinAlgError):  # outside the function's domain
             return np.nan
 
-    def gradients(self, names=None, arrays=None, shake=None) -> Callable:
+    def gradients(self, names, arrays=None, shake=None) -> Callable:
         """What gives the gradients of these arrays, a dict, for a cotangent: the tape, and the way back.
 
         With `shake`, a random generator, all that flows back is off by a few units in the last place.
         """
         arrays = self.arrays if arrays is None else {key: frozen(array) for key, array in arrays.items()}
-        names = list(arrays if names is None else names)
         _, end, tape = self._traced(_Backward, names, arrays)
         tape.shake = shake
 
         def backward(cotangent):
-            cotangent = frozen(cotangent)
             if end is None:
-                self.rounding = 0.0
                 return {name: np.zeros(np.shape(arrays[name])) for name in names}
-            try:
-                tape.squares = 0.0
-                with tape:
-                    found = backward_pass(cotangent, end)
-                self.rounding = float(np.sqrt(tape.squares))
-            except GradientError:
-                raise
-            except Exception as error:
-                raise GradientError(f"{self.name}: the way back fails: {_said(error)}") from error
+            found = self._way_back(tape, cotangent, end)
             return {name: self._gradient(name, g, arrays[name]) for name, g in zip(names, found)}
 
         return backward
+
+    def rounding(self, names, cotangent) -> float:
+        """How far off cotangent . values is, if each result on the way is off by 1 of itself at random.
+
+        A result that is off by so much moves the end by its cotangent times that; the squares add up.
+        """
+        _, end, tape = self._traced(_Backward, names, self.arrays)
+        if end is not None:
+            self._way_back(tape, cotangent, end)
+        return float(np.sqrt(tape.squares))
+
+    def _way_back(self, tape, cotangent, end):
+        try:
+            with tape:
+                return backward_pass(frozen(cotangent), end)
+        except GradientError:
+            raise
+        except Exception as error:
+            raise GradientError(f"{self.name}: the way back fails: {_said(error)}") from error
 
     def change(self, tangents: Mapping):
         """Forward mode: how the values change if the arrays change by these tangents."""
@@ -242,15 +249,12 @@ class _Tape:
         if getattr(value, "dtype", None) in FLOATS:
             self.watched.narrow = self.watched.narrow or f"`{_name(fun)}` returns {value.dtype}"
             finite = np.abs(value[np.isfinite(value)])
-            self.watched.inside = max(self.watched.inside, float(np.max(finite, initial=0)))
+            self.watched.largest_float32 = max(self.watched.largest_float32, float(np.max(finite, initial=0)))
         if fun not in ACCUMULATORS:
             self.freeze(value)
 
     def guard(self, vjp, value, fun, shapes):
-        """The same vjp, which cannot write into its cotangent, and has to return what fits.
-
-        A value that is off by a unit in its last place moves the end by its cotangent times that.
-        """
+        """The same vjp, which cannot write into its cotangent, and has to return what fits."""
         what = f"{self.watched.name}: the vjp of `{_name(fun)}`"
 
         def guarded(g):
