@@ -98,8 +98,9 @@ def test_loss_by_head():
     assert modified().loss(y, 0 * labels) == pytest.approx((0.25**2 + 0.5**2) / 2)
     assert modified().loss(y, 0 * labels + 1) == pytest.approx((0.75**2 + 0.5**2) / 2)
     assert original().loss(np.zeros((1, 2, 1, 2), np.float32), labels) == pytest.approx(np.log(2))
-    with pytest.raises(ValueError, match="labels 0 and 1, got 0 to 255"):
-        modified().loss(y, np.array([[[0, 255]]], np.uint8))
+    for low, high in ((0, 255), (0, 2), (-1, 1)):
+        with pytest.raises(ValueError, match=f"labels 0 and 1, got {low} to {high};"):
+            modified().loss(y, np.array([[[low, high]]]))
     with pytest.raises(ValueError, match="no empty axis"):  # and no error of a minimum of nothing
         modified().loss(y[:0], labels[:0])
 
@@ -124,7 +125,7 @@ def test_repr_is_the_call_that_makes_it():
         ({"dropout": "a"}, "dropout"),
         ({"widths": (2.5,)}, "widths"),
         ({"norm": "layer"}, "norm: expected one of"),
-        ({"head": "tanh"}, "head"),
+        ({"head": "tanh"}, r"head: expected one of \('softmax', 'linear'\), got 'tanh'"),
         ({"dropout": 1.0}, "the share dropped"),
         ({"classes": 1}, "classes"),
         ({"head": "linear", "classes": 3}, "classes"),
@@ -140,6 +141,8 @@ def test_fields_become_plain_values():
     assert net == DilatedFCN(maps=4, dilations=(1, 2), eps=1e-3)
     assert hash(net) == hash(DilatedFCN(maps=4, dilations=(1, 2), eps=1e-3))
     assert type(net.maps) is int and type(net.eps) is float
+    net = DilatedFCN(running=np.True_, residual=np.False_)
+    assert type(net.running) is type(net.residual) is bool
 
 
 def test_the_three_published_forms():
@@ -310,7 +313,9 @@ def test_all_engines_make_the_same_network(build):
             np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize(("net", "std"), [(modified(maps=40), 0.05), (lungnet(), None)])
+@pytest.mark.parametrize(
+    ("net", "std"), [(original(maps=40), 0.05), (modified(maps=40), 0.05), (lungnet(), None)]
+)
 def test_every_layer_is_initialised_as_the_field_says(net, std):
     params, _ = net.init(np.random.default_rng(0))
     for name, array in params.items():
