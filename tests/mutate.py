@@ -38,7 +38,7 @@ TESTS = {
     "tinyseg/gradcheck/point.py": "test_gradcheck test_gradcheck_corpus",
     "tinyseg/gradcheck/report.py": "test_gradcheck test_gradcheck_corpus",
     "tinyseg/gradcheck/slope.py": "test_gradcheck test_gradcheck_corpus",
-    "tinyseg/gradcheck/watch.py": "test_gradcheck test_gradcheck_corpus",
+    "tinyseg/gradcheck/watch.py": "gradcheck/test_watch test_gradcheck test_gradcheck_corpus",
     "tinyseg/data/augment.py": "data/test_augment",
     "tinyseg/data/dataset.py": "data/test_dataset io/test_folder io/test_label_maps",
     "tinyseg/io/preprocessing.py": "io/test_preprocessing data/test_dataset io/test_folder app/test_segment",
