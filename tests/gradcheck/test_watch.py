@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import autograd.numpy as np
 import numpy
 import pytest
+from autograd import grad
 from autograd.extend import defjvp, defvjp, primitive
 
 from tinyseg.gradcheck import GradientError
@@ -127,6 +128,11 @@ def test_gradients_elsewhere_leave_the_arrays_alone():
     assert not any(array.flags.writeable for array in f.arrays.values())
 
 
+def test_a_gradient_that_autograd_keeps_sparse_has_gradients_too():
+    f = watched(grad(lambda x: x[1] ** 3), x=X)  # [0, 3 x1^2]
+    assert f.gradients("x")(V)["x"].tolist() == [0, 3 * 6 * 5]
+
+
 def test_a_function_of_none_of_its_arrays_has_derivatives_of_zero():
     f = watched(lambda x: numpy.ones((1, 4)), x=X)
     assert f.gradients("x")(numpy.ones((1, 4)))["x"].tolist() == [0, 0]
@@ -169,13 +175,6 @@ def test_a_pair_on_the_way_counts_by_its_parts():
     f = watched(lambda x: pair(x)[0] + pair(x)[1], x=X)  # [6, 15] + [-2, -5] = [4, 10]
     assert f.gradients("x")(V)["x"].tolist() == [4, 6]
     assert f.rounding("x", V) == root(2 * 4, 3 * 10, 2 * 6, 3 * 15, 2 * 2, 3 * 5, 4 * 2, 6 * 5)
-
-
-def test_only_a_cotangent_of_the_results_shape_tells_its_rounding():
-    total = an_op(lambda x: float(x.sum()), lambda g: numpy.sum(g) * numpy.ones(2))
-    spread = an_op(lambda s: s * SIGNS, lambda g: g * SIGNS)
-    f = watched(lambda x: spread(total(x)), x=X)  # 7, whose cotangent is [6, -3], then [21, -7]
-    assert f.rounding("x", V) == root(2 * 21, 3 * 7, 3 * 2, 3 * 5)
 
 
 @pytest.mark.parametrize(("share", "units"), [(0, -4), (0.25, -2), (1, 4)])
@@ -223,6 +222,39 @@ def test_a_vjp_that_is_wrong_is_refused_and_leaves_no_array_frozen(vjp, words):
     with pytest.raises(GradientError, match=f"f: {words}"):
         backward(V)
     assert KEPT.flags.writeable
+
+
+@pytest.mark.parametrize(("returned", "got"), [(numpy.ones(1), r"\(1,\)"), (None, "None")])
+def test_the_gradient_of_a_number_on_the_way_is_a_number(returned, got):
+    op = an_op(lambda s: 2 * s, lambda g: returned)
+    with pytest.raises(GradientError, match=rf"the vjp of `<lambda>`: expected .* shape \(\), got {got}"):
+        watched(lambda x: op(np.sum(x)), x=X).gradients("x")(1.0)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda op, x: 2 * x + op(x), lambda op, x: op(x) + x], ids=["+ op", "op +"]
+)
+def test_a_jvp_that_writes_into_its_tangent_is_refused(function):
+    op = primitive(lambda x: 2 * x)
+    defjvp(op, lambda g, ans, x: double(g))
+    with pytest.raises(
+        GradientError, match=r"writes into an array that it was given, at line \d+, `array \*= 2"
+    ):
+        watched(lambda x: function(op, x), x=X).change({"x": V})
+
+
+def test_the_line_that_writes_is_the_users_own_not_numpys():
+    def emptied(x):
+        numpy.fill_diagonal(x, 0)
+        return x
+
+    with pytest.raises(GradientError, match=r"at line \d+, `numpy.fill_diagonal\(x, 0\)`"):
+        watched(emptied, x=numpy.ones((2, 2)))()
+
+
+def test_a_number_that_flows_back_is_shaken_too():
+    draws = SimpleNamespace(uniform=lambda low, high, shape: numpy.full(shape, high))
+    assert watched(lambda s: 2.0 * s, s=1.0).gradients("s", shake=draws)(4.0)["s"] == 8 + 32 * ULP
 
 
 def test_a_view_is_not_left_frozen_if_it_came_before_its_base():

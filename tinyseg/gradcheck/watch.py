@@ -2,7 +2,7 @@
 
 autograd keeps a tape while a function runs: a node for each operation. `Watched` puts its own kind of node on
 that tape. It looks as the tape is written (no result may be changed later, no argument may be lost) and as
-it is read backwards (no vjp may write into what it was given).
+it is read backwards, or forward mode goes along (no derivative may write into what it was given).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tinyseg.gradcheck.report import GradientError
 
 ACCUMULATORS = (func(VSpace.add), func(VSpace.mut_add), sparse_add)  # autograd writes into what these return
 ULP = sys.float_info.epsilon
+DENSE = float | np.ndarray  # autograd has sparse gradients too, and tuples of arrays
 FLOATS = (np.float32, np.float16)  # narrower than the check's float64
 
 
@@ -246,7 +247,7 @@ class _Tape:
 
         def guarded(g):
             self.freeze(g)
-            if isinstance(g, float | np.ndarray) and np.shape(g) == np.shape(value):
+            if isinstance(value, DENSE):
                 moves = np.abs(g * value)
                 self.squares += np.sum(moves**2, where=np.isfinite(moves))
             try:
@@ -260,7 +261,7 @@ class _Tape:
                 raise GradientError(f"{what} fails: {_said(error)}") from error
             for shape, one in zip(shapes, found):
                 got = getval(one)
-                dense = isinstance(got, float | np.ndarray) and shape is not None
+                dense = isinstance(got, DENSE) and shape is not None
                 if got is None or dense and np.shape(got) != shape:
                     got = "None" if got is None else np.shape(got)
                     raise GradientError(f"{what}: expected a gradient of shape {shape}, got {got}")
@@ -269,8 +270,8 @@ class _Tape:
             if self.shake is None:
                 return found
             return [
-                one * (1 + 4 * ULP * self.shake.uniform(-1, 1, one.shape))
-                if isinstance(one, np.ndarray)
+                one * (1 + 4 * ULP * self.shake.uniform(-1, 1, np.shape(one)))
+                if isinstance(one, DENSE)
                 else one
                 for one in found
             ]
@@ -292,7 +293,7 @@ class _Backward(VJPNode):
         self.tape.look(value, fun, kwargs)
         super().__init__(value, fun, args, kwargs, parent_argnums, parents)
         given = [getval(args[i]) for i in parent_argnums]
-        shapes = [a.shape if isinstance(a, np.ndarray) else None for a in given]
+        shapes = [np.shape(a) if isinstance(a, DENSE) else None for a in given]
         self.vjp = self.tape.guard(self.vjp, getval(value), fun, shapes)
 
 
@@ -308,6 +309,8 @@ class _Forward(JVPNode):
     def __init__(self, value, fun, args, kwargs, parent_argnums, parents):
         self.tape = parents[0].tape
         self.tape.look(value, fun, kwargs)
+        for parent in parents:
+            self.tape.freeze(parent.g)  # its tangent, which others need
         super().__init__(value, fun, args, kwargs, parent_argnums, parents)
 
 
@@ -364,6 +367,8 @@ def _line(error: BaseException) -> str:
     own = [
         frame
         for frame in inspect.getinnerframes(error.__traceback__)  # type: ignore[arg-type]
-        if not frame.frame.f_globals.get("__name__", "").startswith(("tinyseg.gradcheck", "autograd."))
+        if not frame.frame.f_globals.get("__name__", "").startswith(
+            ("tinyseg.gradcheck", "autograd.", "numpy.")
+        )
     ]
     return f"{own[-1].lineno}, `{(own[-1].code_context or ['?'])[0].strip()}`" if own else "?"
