@@ -279,8 +279,9 @@ def test_float64_is_not_noted():
 
 
 def test_float16_is_too_coarse():
-    with pytest.raises(ValueError, match="goes through float16 inside .* too coarse for a slope"):
-        at(lambda x: x.astype(numpy.float16).astype(float), x=Y)
+    for factors in (numpy.ones(3), numpy.array([1, 1, 1e-4])):  # which has a large cotangent
+        with pytest.raises(ValueError, match="goes through float16 inside .* too coarse for a slope"):
+            at(lambda x, factors=factors: (x * factors).astype(numpy.float16).astype(float), x=Y + 0.1)
 
 
 LONG = [1 + 2**-23, 3 - 2**-22, 5 + 2**-21]  # the last bit that float32 has is set

@@ -39,10 +39,10 @@ class Point:
         self.gradient = self.gradient_at(self.x)
         steps = np.abs(self.gradient * self.scale)
         self.typical = np.fmax.reduce([np.linalg.norm(self.cotangent), *steps])  # of the slopes here
-        self.same_gradients(thorough)
-        self.noise = self.rounding()
         self.eps = ULP
         self.look_at_precision()
+        self.same_gradients(thorough)
+        self.noise = self.rounding()
 
     # One vector for all arrays.
 
