@@ -107,7 +107,7 @@ def check_layer(
             _finite("check_layer", name, array)
         if batch is not batches[0]:
             try:
-                watched.function(dict(watched.arrays))
+                watched.function(watched.arrays)
             except ValueError as error:  # it is ours that the layer refuses, not the user's
                 how.notes.append(f"note: not checked: {run}, since the layer refuses it: {error}")
                 continue
@@ -150,10 +150,11 @@ def _report(rows: list[Row], how: How) -> Report:
 
 
 def _finite(who: str, name: str, array):
-    dtype = "an autograd box" if isbox(array) else np.asarray(array).dtype
-    if isbox(array) or np.asarray(array).dtype.kind != "f":
+    dtype = np.asarray(array).dtype
+    if dtype.kind != "f":
+        got = "an autograd box" if isbox(array) else dtype
         hint = "; a list counts as several arrays" if name.rpartition(".")[2].isdigit() else ""
-        raise ValueError(f"{who}: {name} should hold floats, not {dtype}{hint}")
+        raise ValueError(f"{who}: {name} should hold floats, not {got}{hint}")
     finite = np.isfinite(array)
     if not finite.all():
         at = index(np.argmin(finite), np.shape(array))

@@ -96,8 +96,7 @@ class Layer:
         try:
             returned = call(self.layer, params, state, *inputs, **{key: options[key] for key in self.takes})
         except KeyError as missing:
-            lost = str(missing.args[0]) if missing.args else ""
-            if lost not in self.state or lost in state:
+            if not any(repr(key) == str(missing) and key not in state for key in self.state):
                 raise
             raise ValueError(
                 f"check_layer: the state that the layer returns in training is without {missing}; return "
@@ -112,7 +111,7 @@ class Layer:
         _arrays("state that the layer returns", returned[1])
         return returned
 
-    def moved(self, leaves: Mapping, call) -> dict:
+    def moved(self, leaves: dict, call) -> dict:
         """Off the zeros and ones of a start, where a wrong gradient can hide.
 
         What is positive stays positive, and nothing moves further than where the layer's values are finite.
@@ -126,7 +125,7 @@ class Layer:
             with np.errstate(all="ignore"), suppress(ArithmeticError, ValueError):
                 if np.isfinite(np.asarray(call(moved)[0], float)).all():
                     return moved
-        return dict(leaves)
+        return leaves
 
     def trained_state(self, given):
         """The state after three steps of training; what those leave as it was is moved at random."""
@@ -134,7 +133,7 @@ class Layer:
         for _ in range(3 if before else 0):
             others = dict(zip(self.names, self.other_inputs(rng, 0.5)))
             with np.errstate(all="ignore"), suppress(ArithmeticError, ValueError):  # it may refuse these
-                _, state = self.call({**given, **others, **self.leaves}, state, True)
+                _, state = self.call(others | self.leaves, state, True)
         left = {n: a for n, a in _floats(flatten(state)).items() if np.array_equal(a, before.get(n))}
         values = given | self.leaves
         return rebuilt(state, self.moved(left, lambda moved: self.call(values, rebuilt(state, moved), False)))
@@ -147,7 +146,7 @@ def images(inputs) -> str:
 
 
 def _arrays(what: str, value):
-    if isbox(value) or not isinstance(value, Mapping | list | tuple):
+    if not isinstance(value, Mapping | list | tuple):
         raise ValueError(
             f"check_layer: expected the {what} as a dict or list of arrays, got {type(value).__name__}; "
             "of none, an empty dict"
@@ -161,5 +160,5 @@ def _float64(array):
 
 def _floats(leaves: Mapping) -> dict:
     """Those that are arrays of floats, in float64. Integers and the like are left alone."""
-    arrays = {name: array if isbox(array) else np.asarray(array) for name, array in leaves.items()}
-    return {n: a.astype(np.float64) for n, a in arrays.items() if not isbox(a) and a.dtype.kind == "f"}
+    arrays = {name: np.asarray(array) for name, array in leaves.items()}
+    return {name: array.astype(np.float64) for name, array in arrays.items() if array.dtype.kind == "f"}

@@ -35,14 +35,14 @@ class Point:
         self.x = self.flat(arrays)
         self.scale = self.flat({name: _scale(array) for name, array in arrays.items()})
         self.values = self.trusted_values()
-        self.cotangent = _cotangent(self.values, [self.at(self.near(1e-3)) for _ in range(4)], self.rng)
+        self.cotangent = _cotangent(self.values, [self.nearby() for _ in range(4)], self.rng)
         self.gradient = self.gradient_at(self.x)
         steps = np.abs(self.gradient * self.scale)
-        self.typical = float(np.fmax.reduce([np.linalg.norm(self.cotangent), *steps]))  # of the slopes here
-        self.same_gradients(thorough)
-        self.noise = self.rounding()
+        self.typical = np.fmax.reduce([np.linalg.norm(self.cotangent), *steps])  # of the slopes here
         self.eps = ULP
         self.look_at_precision()
+        self.same_gradients(thorough)
+        self.noise = self.rounding()
 
     # One vector for all arrays.
 
@@ -69,7 +69,7 @@ class Point:
 
     def gradient_at(self, x, shake=None):
         """The gradient of all arrays there, as training takes it; with `shake`, rounding is larger."""
-        return self.flat(self.watched.gradients(list(self.parts), self.shaped(x), shake)(self.cotangent))
+        return self.flat(self.watched.gradients(self.parts, self.shaped(x), shake)(self.cotangent))
 
     def change(self, e):
         """Forward mode: how the values change along e, times the cotangent."""
@@ -83,7 +83,7 @@ class Point:
         def line(t: float):
             there = x.copy()
             there[inside] += t * along
-            step = float(np.mean((there[inside] - start) / along))  # t as rounding left it
+            step = np.mean((there[inside] - start) / along)  # t as rounding left it
             values = np.asarray(self.watched.stepped(self.shaped(there)))
             return (values if values.shape == self.values.shape else np.full(self.values.shape, np.nan)), step
 
@@ -92,6 +92,10 @@ class Point:
     def near(self, length: float):
         """A vector off x, each entry at random by up to this length relative to itself."""
         return self.x + length * self.scale * self.rng.uniform(-1, 1, self.x.shape)
+
+    def nearby(self):
+        """The values at some place near x."""
+        return self.at(self.near(1e-3))
 
     # Does the function do the same each time?
 
@@ -104,7 +108,7 @@ class Point:
         if np.isnan(values).any():
             at = index(np.argmax(np.isnan(values)), values.shape)
             raise GradientError(f"{name}: the function gives nan at index {at} of its result")
-        self.at(self.near(1e-3))
+        self.nearby()
         if not np.array_equal(values, returned):
             raise GradientError(
                 f"{name}: a later call changes an earlier result: the function keeps one array for all of "
@@ -116,7 +120,7 @@ class Point:
         """Hold the gradients, taken together, to those taken otherwise."""
         names, v = list(self.parts), self.cotangent
         back = self.watched.gradients(names)
-        self.at(self.near(1e-3))  # a tape must not notice what comes after it
+        self.nearby()  # a tape must not notice what comes after it
         self.same(back(v), "after another call of the function: something is kept between calls")
         self.same(back(v), "twice from one tape: its vjp keeps something between calls")
         longer = {name: g / -1024 for name, g in back(-1024 * v).items()}  # a power of 2 rounds nothing
@@ -133,7 +137,7 @@ class Point:
             allowed = SAME * (np.abs(first) + 1e-3 * self.typical / self.scale[part])
             bad = ~(np.abs(first - g) <= allowed) & (np.isfinite(first) | np.isfinite(g))
             if bad.any():
-                i = int(np.argmax(bad))
+                i = np.argmax(bad)
                 raise GradientError(
                     f"{self.watched.name}: the gradient of {name} at index {self.place(part.start + i)[1]} "
                     f"is {first[i]:.6e}, but {g[i]:.6e} if it is taken {how}"
@@ -151,16 +155,16 @@ class Point:
 
     def off_by(self, moving) -> float:
         """How far off these outputs are, times the cotangent, if all on the way is rounded."""
-        return self.eps * self.watched.rounding(list(self.parts), np.where(moving, self.cotangent, 0.0))
+        return self.eps * self.watched.rounding(self.parts, np.where(moving, self.cotangent, 0.0))
 
     def roughness(self, e) -> float:
         """How far the values scatter if what e moves moves by a few units in the last place."""
         largest, inside = 0.0, e != 0
-        for k in (1, -2, 3):
+        for k in (1, 2, 3):
             moved = np.where(inside, self.x * (1 + k * ULP * self.rng.choice([-1, 1], self.x.shape)), self.x)
             change = difference(self.watched.stepped(self.shaped(moved)), self.values)
             largest = np.fmax(largest, np.linalg.norm(self.cotangent * change))
-        return float(largest)
+        return largest
 
     def look_at_precision(self) -> None:
         """Which numbers does the function compute with? float64's, or are there coarser ones?"""
@@ -170,7 +174,7 @@ class Point:
                 f"{self.watched.name}: the function goes through float16 inside ({narrow}), too coarse for a "
                 "slope: check it in float64, by astype(x.dtype) in place of astype(numpy.float16)"
             )
-        if narrow or _is_narrow(self.at(self.near(1e-3))):  # nearby: a result's own digits may be few
+        if narrow or _is_narrow(self.nearby()):  # nearby: a result's own digits may be few
             self.eps = COARSE
             self.notes.append(
                 f"note: the function goes through float32 inside ({narrow or 'its values are float32'}): "
@@ -197,14 +201,14 @@ def _cotangent(values, nearby, rng):
     return v
 
 
-def _is_narrow(values) -> bool:
+def _is_narrow(values):
     """Whether all values look as if they had been float32."""
     values = values[np.isfinite(values) & (values != 0)]
     single = values.astype(np.float32)
     short = (single.view(np.uint32) & 0xF) == 0  # few digits: whole numbers and the like are no sign
-    return bool(values.size and np.all(single == values) and np.mean(short) < 0.5)
+    return np.all(single == values) and 2 * np.sum(short) < values.size
 
 
 def index(i, shape) -> str:
     """The i-th entry's index in an array of this shape."""
-    return str(tuple(map(int, np.unravel_index(int(i), shape))))
+    return str(tuple(map(int, np.unravel_index(i, shape))))
