@@ -166,8 +166,8 @@ class Comparison:
                 shape = self.point.watched.arrays[name].shape
         label = name if mode == "reverse" else f"{name}, {mode}"
         note = sentence(label, worst) if worst.verdict == WRONG else ""
-        return Row(label, shape, self.run, checked, worst.direction.name, worst.found, worst.slope.value,
-                   worst.error, worst.verdict, note)  # fmt: skip
+        return Row(label, shape, self.run, checked, worst.direction.name, worst.found,
+                   float(worst.slope.value), worst.error, worst.verdict, note)  # fmt: skip
 
     def directions(self, part: slice) -> tuple[list[Direction], str]:
         """Where to go in a part of x: to each entry, or through all of one size of influence at once."""

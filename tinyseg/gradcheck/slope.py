@@ -49,7 +49,7 @@ def glance(line: Callable, at_zero, v, h: float) -> Slope:
     corner = np.sum(np.abs(v * (difference(above, at_zero) - difference(at_zero, below)))) / h
     value = np.sum(v * difference(above, below)) / (up - down)
     moved = np.any((above != at_zero) | (below != at_zero))
-    return Slope(float(value), np.nan, float(corner), moved=bool(moved))
+    return Slope(value, np.nan, corner, moved=bool(moved))
 
 
 def measure(line: Callable, at_zero, v, lengths, eps: float, largest: float, rounding: Callable) -> Slope:
@@ -75,19 +75,18 @@ def measure(line: Callable, at_zero, v, lengths, eps: float, largest: float, rou
     smallest = np.min(changes, axis=0, where=changes != 0, initial=np.inf)  # change of each output
     moving = np.isfinite(smallest)
     # Numbers inside are as large as `largest` at least: their rounding is the least that we may see.
-    grain = np.where(moving, v * eps * np.maximum(largest, np.abs(np.where(moving, at_zero, 0.0))), 0.0)
+    grain = np.where(moving, v * eps * np.maximum(largest, np.abs(at_zero)), 0.0)
     stairs = np.linalg.norm(np.where(np.abs(v) * smallest <= STAIR * np.abs(grain), v * smallest, 0.0))
     still = (right == 0) & (left == 0)  # what will change, but has not yet, has changed by less than a grain
     hidden = np.sqrt(np.sum(np.where(still, grain, 0.0) ** 2, axis=tuple(range(1, still.ndim))))
     rounded = np.maximum(np.maximum(hidden, stairs), rounding(moving))
     noise = SAFETY * np.maximum(rounded, _roughness(bends, steps)) / steps
-    count = len(longer)
-    corner, beside = _corner(corners[:count], (SAFETY * rounded / steps)[:count] * v.size**0.5)
-    few = SAFETY * float(np.linalg.norm(grain))
-    value, uncertainty = _best(slopes[:count], steps[:count], noise[:count], few)
-    moving &= at_zero != 0
-    relative = smallest[moving] / np.abs(at_zero[moving])
-    stair = float(np.min(relative)) if moving.any() else 0.0
+    long = slice(len(longer))
+    corner, beside = _corner(corners[long], (SAFETY * rounded / steps)[long] * v.size**0.5)
+    few = SAFETY * np.linalg.norm(grain)
+    value, uncertainty = _best(slopes[long], steps[long], noise[long], few)
+    sized = moving & (at_zero != 0)
+    stair = np.min(smallest[sized] / np.abs(at_zero[sized])) if sized.any() else 0.0
     return Slope(value, uncertainty, corner, beside, bool(np.any(changes)), stair)
 
 
@@ -102,22 +101,22 @@ def _rung(line, at_zero, v, h: float):
     return slope, step, np.linalg.norm(bend), np.sum(np.abs(bend)) / step, right, left
 
 
-def _best(slopes, steps, noise, few: float) -> tuple[float, float]:
+def _best(slopes, steps, noise, few) -> tuple[float, float]:
     """The slope of the best rung and its uncertainty; `few` grains of rounding can make a rung blind."""
     curve = np.abs(np.diff(slopes, prepend=np.inf))  # of the longest step nothing is known
     uncertainty = curve + noise
     # Where finer steps agree on another slope, and a few grains explain that, they are too fine to see.
-    for k in range(2, len(slopes)):
-        differ = np.abs(slopes[1:k] - slopes[k])
-        if np.any((differ > uncertainty[1:k] + noise[k]) & (differ * steps[k] <= few)):
+    for k in range(len(slopes)):
+        differ = np.abs(slopes[:k] - slopes[k])
+        if np.any((differ > uncertainty[:k] + noise[k]) & (differ * steps[k] <= few)):
             noise[k] += few / steps[k]
             uncertainty[k] = curve[k] + noise[k]
     contradicted = [
         np.any(np.abs(slopes[k] - slopes[k + 1 :]) > uncertainty[k] + noise[k + 1 :])
         for k in range(len(slopes))
     ]
-    best = int(np.argmin(np.where(contradicted, np.inf, uncertainty)))
-    return float(slopes[best]), float(uncertainty[best])
+    best = np.argmin(np.where(contradicted, np.inf, uncertainty))
+    return slopes[best], uncertainty[best]
 
 
 def _roughness(bends, steps):
@@ -146,11 +145,11 @@ def _corner(corners, noise) -> tuple[float, float]:
     if len(seen) < 3:
         return 0.0, 0.0
     last, stays = corners[seen], corners[seen[1:]] > 0.3 * corners[seen[:-1]]
-    beside = float(np.max(last[1:], where=stays, initial=0.0))
+    beside = np.max(last[1:], where=stays, initial=0.0)
     finer = slice(seen[-1] + 1, None)
     missed = np.any(corners[finer] + 3 * noise[finer] < 0.5 * last[-1])
     at_zero = not missed and np.min(last[-3:]) > 0.5 * np.max(last[-3:])
-    return float(last[-1]) if at_zero else 0.0, beside
+    return last[-1] if at_zero else 0.0, beside
 
 
 def difference(a, b):
