@@ -33,7 +33,7 @@ TESTS = {
     "tinyseg/layers.py": "test_layers test_layers_of_ones_own",
     "tinyseg/networks.py": "test_networks io/test_models",
     "tinyseg/gradcheck/check.py": "gradcheck/test_check test_gradcheck test_gradcheck_corpus",
-    "tinyseg/gradcheck/compare.py": "test_gradcheck test_gradcheck_corpus",
+    "tinyseg/gradcheck/compare.py": "gradcheck/test_compare test_gradcheck test_gradcheck_corpus",
     "tinyseg/gradcheck/layer.py": "gradcheck/test_layer_as_functions test_gradcheck test_gradcheck_corpus",
     "tinyseg/gradcheck/point.py": "gradcheck/test_point test_gradcheck test_gradcheck_corpus",
     "tinyseg/gradcheck/report.py": "gradcheck/test_report test_gradcheck test_gradcheck_corpus",

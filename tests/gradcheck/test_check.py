@@ -32,6 +32,10 @@ def of_layer(function, arrays, **options):
     return check_layer(layer(lambda params, state, x, train: function(x)), *arrays.values(), **options)
 
 
+def how_of_f(notes):
+    return How("f", ("reverse",), 1e-6, 64, 0, notes)
+
+
 both = pytest.mark.parametrize("checked", [check_gradients, of_layer])
 
 
@@ -202,12 +206,12 @@ def test_the_gradients_are_those_of_a_random_sum_of_the_outputs():
 
 
 def test_a_report_has_tuples_of_rows_and_of_notes_each_note_once():
-    how = How("f", notes=["a", "b", "a"])
+    how = how_of_f(["a", "b", "a"])
     assert check._report([row()], how) == Report((row(),), ("a", "b"))
 
 
 def test_a_wrong_row_is_an_error_that_shows_the_table():
     wrong = row(verdict="WRONG")
     with pytest.raises(GradientError) as caught:
-        check._report([wrong], How("f"))
+        check._report([wrong], how_of_f([]))
     assert str(caught.value) == f"autograd and central differences disagree:\n{Report((wrong,))}"

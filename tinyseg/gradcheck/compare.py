@@ -24,7 +24,7 @@ STEPS = 1e-5, 1e-6, 3e-4  # of a first look, relative to x: the second for curve
 FEW = 8  # arrays: of more, fewer entries and directions each
 DIRECTIONS = 2  # through entries of one size
 DECADES, SIZES = 3, 5  # entries of one size: their influence lies within so many decades; how many sizes
-NEAR, MOST_NEAR = 1e-5, 256  # how far to move off a kink, relative to x, and how often
+NEAR, MOST_NEAR = 1e-5, 128  # how far to move off a kink, relative to x, and how often, to both sides
 PLACES, PROOFS = 8, 3  # off a kink: of so many places, at how many the gradient must be right
 CORNER = 1e-2  # of the slope: if its two sides differ by more, there is a corner
 DIGITS = 1e-3  # of the slope: what is off by more has few digits
@@ -38,10 +38,10 @@ class How:
     """How to check, and what has been noted on the way."""
 
     name: str
-    modes: tuple[str, ...] = ("reverse",)
-    tolerance: float = 1e-6
-    entries: int = 64
-    seed: int = 0
+    modes: tuple[str, ...]
+    tolerance: float
+    entries: int
+    seed: int
     notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=lambda: time.monotonic())
     last_said: float = 0.0
@@ -64,7 +64,7 @@ class How:
         now = time.monotonic() - self.started
         if now - self.last_said >= 5:
             self.last_said = now
-            print(f"{self.name}: {text}, {now:.0f} s", file=sys.stderr, flush=True)
+            print(f"{self.name}: {text}, {now:.0f} s", file=sys.stderr)
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Judgement:
         """Relative to the larger of the two."""
         larger = max(abs(self.found), abs(self.slope.value), 1e-300)
         error = abs(self.found - self.slope.value) / larger
-        return float(error) if np.isfinite(error) else np.inf
+        return error if np.isfinite(error) else np.inf
 
 
 class Comparison:
@@ -107,7 +107,7 @@ class Comparison:
         thorough: check each array by itself; otherwise all together.
     """
 
-    def __init__(self, point: Point, how: How, run: str = "", thorough: bool = True):
+    def __init__(self, point: Point, how: How, run: str, thorough: bool):
         self.point, self.how, self.run, self.thorough = point, how, run, thorough
         self.rng = point.rng
 
@@ -153,8 +153,8 @@ class Comparison:
 
     def row(self, mode: str, name: str, shape, checked: str, judged: list[Judgement]) -> Row:
         worst = max(judged, key=lambda j: (RANK[j.verdict], j.error))
-        off = abs(worst.found - worst.slope.value) / max(self.size(worst.direction, worst.found), 1e-300)
-        if worst.verdict == RIGHT and off > DIGITS:
+        off = abs(worst.found - worst.slope.value)
+        if worst.verdict == RIGHT and off > DIGITS * self.size(worst.direction, worst.found):
             self.how.notes.append(
                 f"note: {name} at {worst.direction.name}: rounding hides all but the slope's first digits"
             )
@@ -162,12 +162,12 @@ class Comparison:
             worst = self.blamed(mode, worst)
             places = np.flatnonzero(worst.direction.e)
             if len(places) == 1:  # one entry is to blame, and so its array
-                name = self.point.place(int(places[0]))[0]
+                name = self.point.place(places[0])[0]
                 shape = self.point.watched.arrays[name].shape
         label = name if mode == "reverse" else f"{name}, {mode}"
         note = sentence(label, worst) if worst.verdict == WRONG else ""
-        return Row(label, shape, self.run, checked, worst.direction.name, worst.found,
-                   float(worst.slope.value), worst.error, worst.verdict, note)  # fmt: skip
+        return Row(label, shape, self.run, checked, worst.direction.name, float(worst.found),
+                   float(worst.slope.value), float(worst.error), worst.verdict, note)  # fmt: skip
 
     def directions(self, part: slice) -> tuple[list[Direction], str]:
         """Where to go in a part of x: to each entry, or through all of one size of influence at once."""
@@ -178,7 +178,7 @@ class Comparison:
             return [self.entry(i) for i in range(part.start, part.stop)], f"{size} {kind}"
         influence = np.abs(point.gradient * point.scale)[part]
         if not np.isfinite(influence).all():
-            return [self.entry(part.start + int(np.argmin(np.isfinite(influence))))], "1 entry"
+            return [self.entry(part.start + np.argmin(np.isfinite(influence)))], "1 entry"
         decades = np.log10(np.max(influence) / np.where(influence > 0, influence, 1.0))
         # What autograd calls 0 goes by itself, lest a missing influence hide beside the others.
         sizes = np.where(influence > 0, np.clip(decades // DECADES, 0, SIZES - 1), -1)
@@ -203,13 +203,13 @@ class Comparison:
     def found(self, mode: str, direction: Direction) -> float:
         """The slope along a direction as autograd has it."""
         if mode == "forward":
-            return float(np.sum(self.point.change(direction.e)))
-        return float(np.sum(direction.along(self.point.gradient)))
+            return np.sum(self.point.change(direction.e))
+        return np.sum(direction.along(self.point.gradient))
 
     def size(self, direction: Direction, found: float) -> float:
         """What an error counts relative to: the slope, but along a direction its parts, which may cancel."""
         parts = np.linalg.norm(direction.along(self.point.gradient))
-        return max(abs(found), float(parts)) if np.isfinite(parts) else abs(found)
+        return np.maximum(abs(found), parts) if np.isfinite(parts) else abs(found)
 
     def look(self, direction: Direction, found: float) -> Slope:
         """The slope by one step where that agrees, else by many."""
@@ -231,22 +231,23 @@ class Comparison:
         """The slope by a ladder of steps, no longer than that, from the point's x or from another."""
         point, inside = self.point, direction.e != 0
         x, values = (point.x, point.values) if x is None else (x, values)
-        unit = float(np.median(np.abs(direction.e[inside])))
+        unit = np.median(np.abs(direction.e[inside]))
         upper = ABSOLUTE / unit  # where x is small, what it is added to may not be
         lengths = np.concatenate([upper[upper > 3 * RUNGS[0]], RUNGS])
         lengths = lengths[lengths <= longest] * self.rng.uniform(1, 2)
-        largest = max(1.0, float(np.max(np.abs(x[inside]))), point.watched.largest_float32)
+        largest = max(1.0, np.max(np.abs(x[inside])), point.watched.largest_float32)
         line = point.line(x, direction.e)
         return measure(line, values, point.cotangent, lengths, point.eps, largest, point.off_by)
 
     def judge(self, mode: str, direction: Direction, found: float, slope: Slope) -> Judgement:
         """Compare; where they disagree, look at kinks, and measure again."""
         point, size = self.point, self.size(direction, found)
-        noise = 8 * float(np.linalg.norm(direction.along(point.noise)))
+        noise = np.maximum(8 * np.linalg.norm(direction.along(point.noise)), UNDERFLOW)
         if noise > SAME * point.typical:
-            noise = 0.0  # this is no rounding: a kink lies within it
-        noise = max(noise, UNDERFLOW)
+            noise = UNDERFLOW  # this is no rounding: a kink lies within it
         for attempt in range(LADDERS):
+            if attempt:  # by chance, a ladder can see less rounding than there is
+                slope = self.climb(direction)
             judgement = Judgement(WRONG, direction, found, slope)
             if not (np.isfinite(found) and np.isfinite(slope.value)):
                 return judgement
@@ -260,8 +261,6 @@ class Comparison:
             if error <= self.how.tolerance * size + allowed:
                 nothing = max(abs(found), abs(slope.value)) <= allowed
                 return replace(judgement, verdict=VACUOUS if nothing else RIGHT)
-            if attempt < LADDERS - 1:  # by chance, a ladder can see less rounding than there is
-                slope = self.climb(direction)
         return judgement
 
     # At a kink.
@@ -275,12 +274,12 @@ class Comparison:
         point, inside = self.point, direction.e != 0
         if mode == "forward":  # it has no entries to look at: it must be reverse mode's
             found, back = self.found(mode, direction), self.found("reverse", direction)
-            if abs(found - back) > SAME * max(abs(found), self.size(direction, back)):
+            if abs(found - back) > SAME * self.size(direction, back):
                 return False
         own = point.gradient[inside]
         low, high = np.full(own.shape, np.inf), np.full(own.shape, -np.inf)
         proofs: list[bool | None] = []
-        for i in range(MOST_NEAR // 2):
+        for i in range(MOST_NEAR):
             away = point.near(NEAR)
             for there in (away, 2 * point.x - away):  # to both sides
                 gradient = point.gradient_at(there)
@@ -294,7 +293,7 @@ class Comparison:
             differ = np.any(high - low > 1e-2 * largest)
             if len(proofs) == PLACES and proofs.count(True) < PROOFS:
                 return False  # no slope can be seen there
-            if i == MOST_NEAR // 4 and not differ:
+            if i == MOST_NEAR // 2 and not differ:
                 return False  # no kink: all around have one gradient
             slack = 1e-3 * (largest + 1e-3 * np.max(largest))
             within = np.all((low - slack <= own) & (own <= high + slack))
@@ -309,10 +308,10 @@ class Comparison:
         place tells nothing.
         """
         parts, values = direction.along(gradient), self.point.at(x)
-        size = float(np.linalg.norm(parts))
+        size = np.linalg.norm(parts)
         for longest in (NEAR / 30, NEAR / 1000):
             slope = self.climb(direction, longest, x, values)
-            allowed = self.how.tolerance * size + min(slope.uncertainty, DIGITS * size)
+            allowed = self.how.tolerance * size + np.minimum(slope.uncertainty, DIGITS * size)
             if abs(np.sum(parts) - slope.value) <= allowed:
                 return True
         return None if slope.uncertainty > DIGITS * size else False
@@ -335,7 +334,7 @@ class Comparison:
             if not excess > 1:
                 return wrong  # no part is wrong by more than rounding
             wrong = judgement
-        return replace(wrong, direction=replace(wrong.direction, name=self.point.place(int(places[0]))[1]))
+        return replace(wrong, direction=replace(wrong.direction, name=self.point.place(places[0])[1]))
 
     def forward_together(self) -> None:
         """Forward mode is linear: proportional to the tangent, and of all arrays the sum of each array's."""
@@ -373,7 +372,7 @@ def sentence(label: str, wrong: Judgement) -> str:
             f"{said}: the function has a corner here, and this is none of the slopes around it. If it comes "
             "from autograd's own operations, move the arrays off the corner, as x + 0.1."
         )
-    if found == 0 and slope.moved and not slope.stair > 1e-9:
+    if found == 0 and not slope.stair > 1e-9:
         return (
             f"{said}: autograd sees no influence. Does numpy in place of autograd.numpy, getval or a copy "
             "hide a part of the function from it?"
