@@ -173,6 +173,53 @@ def test_another_batch_that_the_layer_refuses_is_noted(monkeypatch):
     )
 
 
+def pairs(params, state, x, train):
+    return x[1] - x[0]
+
+
+def without_a_word(params, state, x, train):
+    if len(x) == 1:
+        raise AssertionError
+    return 3 * x
+
+
+def over_all_but_one(params, state, x, train):
+    return 3 * x if len(x) > 1 else numpy.nan * x
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (pairs, "index 1 is out of bounds"),
+        (without_a_word, "AssertionError"),
+        (over_all_but_one, "its result is not a number"),
+    ],
+)
+def test_another_batch_may_be_refused_in_any_way(call, words):
+    report = check_layer(layer(call), X, train=True)
+    (note,) = report.notes
+    assert note.startswith("note: not checked: train, 1 image, since the layer refuses it: " + words)
+
+
+def test_a_fault_in_another_batch_is_no_refusal():
+    def call(params, state, x, train):
+        if len(x) == 1:
+            x *= 3
+        return 3 * x
+
+    with pytest.raises(GradientError, match="writes into an array"):
+        check_layer(layer(call), X)
+
+
+def test_training_is_checked_with_a_state_that_it_has_moved_too():
+    scaled = primitive(lambda x, scale: x * scale)
+    defvjp(scaled, lambda ans, x, scale: lambda g: g, lambda ans, x, scale: lambda g: np.sum(g * x))
+    from_one = layer(lambda params, state, x, train: scaled(x, state["scale"]))
+    from_one.init = lambda rng: ({}, {"scale": numpy.ones(())})
+    with pytest.raises(GradientError, match="train, 3 images .*WRONG"):
+        check_layer(from_one, X)
+
+
 def test_the_batch_that_was_given_must_not_be_refused():
     with pytest.raises(ValueError, match="^expected 1, got 3"):
         check_layer(of(1), X)

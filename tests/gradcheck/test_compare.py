@@ -217,10 +217,11 @@ def test_the_ladder_starts_where_the_entries_are_small_and_ends_where_it_is_told
 # What to judge.
 
 
-def judged(found, slope, kink=False, noise=0.0, later=None, size=100.0):
+def judged(found, slope, kink=False, noise=0.0, later=None, size=100.0, off=0.0):
     """The verdict along an entry of this size of slope, and how many ladders were climbed."""
     c, climbed = with_gradient(size), []
     c.point.noise[:] = noise
+    c.point.off_by = lambda moving: off if moving else 0.0
     c.between = lambda mode, direction: kink
     c.climb = lambda direction: climbed.append(direction) or later or slope
     return c.judge("reverse", through(1), found, slope).verdict, len(climbed)
@@ -259,6 +260,8 @@ def test_what_rounding_can_do_is_no_slope_unless_it_is_too_large_for_rounding():
     assert judged(20 * EPS, still, size=0)[0] == judged(15 * EPS, Slope(1.0, 0.0), size=0)[0] == WRONG
     assert judged(0.0, Slope(0.05, 0.06), size=0)[0] == VACUOUS
     assert judged(24 * EPS, still, noise=1.25 * EPS, size=0)[0] == VACUOUS
+    assert judged(55 * EPS, still, off=EPS, size=0)[0] == VACUOUS  # 4 EPS by a step of 1/10, and 16 EPS
+    assert judged(57 * EPS, still, off=EPS, size=0)[0] == WRONG
     assert judged(1e-7, Slope(0.0, 0.0), noise=2e-8, size=0)[0] == VACUOUS
     assert judged(1e-7, Slope(0.0, 0.0), noise=1e-5, size=0)[0] == WRONG
 

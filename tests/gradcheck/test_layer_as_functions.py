@@ -33,7 +33,7 @@ def test_inputs_are_named_by_their_order_and_floats_become_float64():
 
 def test_a_function_is_one_of_all_floats_among_inputs_and_parameters():
     made = Layer(layer(({"w": X.astype("f"), "b": 2.0, "n": 3}, {})), [X, numpy.arange(2), X], 0)
-    assert list(made.function(made.inputs, True).arrays) == ["x", "x2", "w", "b"]
+    assert list(made.function(made.inputs, True, {}).arrays) == ["x", "x2", "w", "b"]
 
 
 class Idle:
@@ -177,21 +177,56 @@ def test_the_state_moves_as_far_as_the_values_in_evaluation_stay_finite():
     assert 0.009 <= numpy.max(numpy.abs(mean - 2)) / 2 <= 0.01
 
 
-def test_training_may_leave_the_domain_of_the_layer():
+@pytest.mark.parametrize(("most", "share"), [(1.1, 0.05), (1.01, 5e-3), (1.001, 0)])
+def test_training_sees_inputs_as_far_off_as_the_state_stays_finite(most, share):
     def call(params, state, x, train):
-        return x, ({"mean": numpy.max(numpy.log(2.2 - 2 * x))} if train else state)
+        return x, ({"mean": numpy.sqrt(most - numpy.max(x))} if train else state)
 
-    assert numpy.isnan(Layer(layer(({}, {"mean": numpy.ones(1)}), call), [numpy.ones(99)], 0).trained["mean"])
+    trained = Layer(layer(({}, {"mean": numpy.full(2, 9.0)}), call), [numpy.ones(999)], 0).trained["mean"]
+    if share:
+        assert 0.98 * share < most - numpy.max(trained) ** 2 - 1 <= share
+    else:
+        assert numpy.shape(trained) == (2,)  # as it was at first
 
 
-def test_training_takes_the_state_that_init_made_and_evaluation_the_trained_one():
+def test_training_may_refuse_other_inputs_than_those_given():
+    def call(params, state, x, train):
+        if train and (x != X).any():
+            raise IndexError
+        return x, state
+
+    assert Layer(layer(({}, {"mean": X}), call), [X], 0).trained["mean"].shape == X.shape
+
+
+def test_training_meets_the_state_of_init_and_all_other_runs_one_that_training_has_moved():
+    def runs(state, train):
+        made = Layer(layer(({}, state)), [X], 0)
+        found = made.runs(train)
+        assert all(now is (made.state if i == 0 and training else made.trained) or not state
+                   for i, (_, training, now) in enumerate(found))  # fmt: skip
+        return [(len(inputs[0]), training) for inputs, training, _ in found]
+
+    stateful = {"mean": X}
+    assert runs(stateful, None) == [(2, True), (2, True), (1, True), (2, False), (1, False)]
+    assert runs(stateful, True) == [(2, True), (2, True), (1, True)]
+    assert runs(stateful, False) == [(2, False), (1, False)]
+    assert runs({}, None) == [(2, True), (1, True), (2, False), (1, False)]
+
+
+def test_a_function_takes_the_state_that_it_is_given():
     made = Layer(layer(({}, {"mean": X}), lambda params, state, x: (x + state["mean"], state)), [X], 0)
-    assert (made.function([X], True)() == 2 * X).all()
-    assert (made.function([X], False)() == X + made.trained["mean"]).all()
+    for state in (made.state, made.trained):
+        assert (made.function([X], True, state)() == X + state["mean"]).all()
     assert (made.trained["mean"] != X).all()
 
 
 # What a layer may not do.
+
+
+def test_a_state_may_hold_what_is_no_array():
+    state = {"mean": None, "names": numpy.array(["a", None])}
+    made = Layer(layer(({}, state), lambda params, state, x: (1 * x, state)), [X], 0)
+    assert (made.function([X], True, made.state).gradients(["x"])(X)["x"] == X).all()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +237,7 @@ def test_training_takes_the_state_that_init_made_and_evaluation_the_trained_one(
 def test_a_state_that_holds_on_to_the_tape_is_refused(kept):
     made = Layer(layer(({}, {"mean": X}), lambda params, state, x: (1 * x, {"mean": kept(x)})), [X], 0)
     with pytest.raises(GradientError, match="the state 'mean' comes back as an autograd box"):
-        made.function([X], True).gradients(["x"])
+        made.function([X], True, made.state).gradients(["x"])
 
 
 def test_a_layer_that_drops_some_of_its_state_is_told_which():

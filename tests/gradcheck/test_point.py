@@ -8,8 +8,8 @@ import pytest
 from autograd.extend import defjvp, defvjp, defvjp_argnums, primitive
 
 from tinyseg.gradcheck import GradientError
-from tinyseg.gradcheck.point import Point, _cotangent, _is_narrow, _scale
-from tinyseg.gradcheck.watch import ULP, Watched
+from tinyseg.gradcheck.point import Point, _cotangent, _scale
+from tinyseg.gradcheck.watch import ULP, Watched, is_narrow
 
 X = numpy.array([[0.5, -1.5, 2.5], [3.5, 4.5, -5.5]])
 Y = numpy.array([8.0, -16.0, 32.0])
@@ -90,6 +90,37 @@ def test_a_line_has_no_values_where_the_function_has_none_or_one_of_another_shap
     assert all(numpy.isnan(line(t)[0]).tolist() == [True] * 3 for t in (0.4, 0.6))
 
 
+@pytest.mark.parametrize(("radius", "length"), [(2e-3, 1e-3), (1e-4, 1e-5), (1e-6, 1e-7), (1e-9, 0)])
+def test_values_near_by_are_as_far_as_there_are_any(radius, length):
+    many = numpy.full(400, 3.0)
+
+    def tripled(x, lost):
+        if numpy.max(abs(x - many)) > 3 * radius:
+            return lost
+        return 3 * x
+
+    for lost in (numpy.append(many[1:], numpy.nan), many[1:]):
+        off = at(lambda x, lost=lost: tripled(x, lost), x=many).nearby() / 9 - 1
+        assert (0.9 * length < numpy.max(abs(off)) <= length * 1.000001) if length else numpy.isnan(off).all()
+
+
+def test_entries_with_one_index_along_some_axis_move_to_one_side_alike():
+    ones, drawn = numpy.full((4, 5, 6), 2.0), set()
+    point = at(lambda x, y, z: np.sum(x) * y + np.sum(z), x=ones, y=2.0, z=numpy.full((1, 50), 2.0))
+    for _ in range(30):
+        off = point.near_alike(0.25) / 2 - 1
+        x, z = off[:120].reshape(4, 5, 6), off[121:]
+        assert numpy.max(abs(off)) <= 0.25
+        axes = [a for a in range(3) for other in [tuple({0, 1, 2} - {a})]
+                if (numpy.ptp(numpy.sign(x), axis=other) == 0).all()]  # fmt: skip
+        assert axes
+        drawn.update(axes)
+        assert len({*abs(x).ravel()}) == 120  # they do not move by the same
+        (side,) = {*numpy.sign(z)} if numpy.ptp(numpy.sign(z)) == 0 else (0,)
+        drawn.add(("z", side))
+    assert drawn == {0, 1, 2, ("z", 0), ("z", 1), ("z", -1)}
+
+
 def test_forward_mode_needs_a_jvp_only_for_what_moves():
     scaled = primitive(lambda x, y: x * y)
     defvjp(scaled, lambda ans, x, y: lambda g: g * y, lambda ans, x, y: lambda g: g * x)
@@ -103,8 +134,8 @@ def test_forward_mode_needs_a_jvp_only_for_what_moves():
 
 
 def test_outputs_that_change_by_decades_less_get_a_larger_cotangent():
-    changes = [1, 2, 0.5, 1, 1, 0.05, 30, 2e-4, 1e6, 1e-12, 1e12, 0, numpy.inf]
-    decades = [0, 0, 0, 0, 0, 1, -1, 3, -6, 8, -8, 0, 0]
+    changes = [1, 2, 0.5, 1, 1, 0.05, 30, 2e-4, 1e6, 1e-40, 1e40, 0, numpy.inf]
+    decades = [0, 0, 0, 0, 0, 1, -1, 3, -6, 30, -30, 0, 0]
     values, drawn = numpy.full(13, 7.0), numpy.random.default_rng(3).normal(size=13)
     values[9] = 0
     v = _cotangent(values, [values + changes, values - changes], numpy.random.default_rng(3))
@@ -130,6 +161,16 @@ def test_a_function_that_is_not_to_be_trusted_is_refused():
     ):
         with pytest.raises(error, match=words):
             at(function, x=Y)
+
+
+def test_a_function_that_writes_past_the_read_only_flag_is_refused():
+    def compiled(x, y):
+        y.setflags(write=True)  # NumPy allows it to who owns the array
+        y[1] = abs(y[1])
+        return x * y
+
+    with pytest.raises(GradientError, match="f: it writes into y, past NumPy's read-only flag"):
+        at(compiled, x=Y, y=Y)
 
 
 def remembering():
@@ -202,12 +243,12 @@ def with_gradient(gradient, typical):
     return point
 
 
-def test_what_is_the_same_may_differ_by_a_billionth_of_itself_and_a_bit_of_the_typical_slope():
-    point = with_gradient([2.0, -2.0, 7.0], typical=500.0)  # 1e-9 (2 + 1e-3 * 500 / 4) = 2.125e-9
-    point.same({"x": [2 + 2.12e-9, -2 + 2.12e-9, 7 - 2.12e-9]}, "so")
+def test_what_is_the_same_may_differ_by_a_ten_millionth_of_itself_and_a_bit_of_the_typical_slope():
+    point = with_gradient([2.0, -2.0, 7.0], typical=500.0)  # 1e-7 (2 + 1e-3 * 500 / 4) = 2.125e-7
+    point.same({"x": [2 + 2.12e-7, -2 + 2.12e-7, 7 - 2.12e-7]}, "so")
     for i, place in ((0, 0), (1, 1)):
         other = numpy.array([2.0, -2.0, 7.0])
-        other[i] -= 2.13e-9
+        other[i] -= 2.13e-7
         with pytest.raises(GradientError, match=rf"gradient of x at index \({place},\) is .* taken so"):
             point.same({"x": other}, "so")
 
@@ -240,6 +281,13 @@ def test_outputs_that_move_are_off_by_the_last_unit_of_each_number_on_the_way():
     assert off == pytest.approx(ULP * numpy.linalg.norm(terms), rel=1e-12, abs=0)
 
 
+def test_a_number_on_the_way_that_does_not_move_is_rounded_the_same():
+    point = at(lambda x: x * 4.0, x=Y)
+    v = point.cotangent
+    there = point.x + [0, 1, 0]
+    assert point.off_by(True, there) == pytest.approx(ULP * abs(v[1] * 4 * Y[1]) * 2**0.5, rel=1e-12, abs=0)
+
+
 def test_the_values_scatter_by_what_three_units_in_the_last_place_of_x_do():
     point = at(lambda x: 1.0 * x, x=numpy.ones(8))
     most = 3 * ULP * numpy.linalg.norm(point.cotangent)
@@ -263,7 +311,10 @@ def single(x):
     ("function", "words"),
     [
         (lambda x: single(x) / 3, "inside (`astype` returns float32): only first digits are checked"),
-        (op(single, lambda ans, x: lambda g: g), "(its values are float32)"),
+        (
+            op(single, lambda ans, x: lambda g: g),
+            "inside (`single` returns what float32 can hold): only first digits are checked",
+        ),
     ],
     ids=["inside", "values"],
 )
@@ -271,6 +322,12 @@ def test_float32_is_noted_and_its_digits_are_those_that_count(function, words):
     point = at(function, x=numpy.linspace(8.1, 9, 20))
     assert isinstance(point.eps, float) and point.eps == 2**-23
     assert len(point.notes) == 1 and words in point.notes[0]
+
+
+def test_float32_in_a_kernel_that_returns_float64_is_noted_whatever_comes_after():
+    kernel = op(single, lambda ans, x: lambda g: g)
+    assert "`single` returns" in at(lambda x: np.tanh(kernel(x) / 9), x=Y + 0.1).notes[0]
+    assert at(lambda x: np.maximum(x, 0) + 0.1, x=single(numpy.linspace(8.1, 9, 20))).notes == []  # an image
 
 
 def test_float64_is_not_noted():
@@ -296,10 +353,12 @@ LONG = [1 + 2**-23, 3 - 2**-22, 5 + 2**-21]  # the last bit that float32 has is 
         ([*LONG, 7, 8, 9], False),
         ([LONG[0], 7, 8], False),
         ([*LONG, 0.1], False),
+        ([1e300, 2e300, 3e300], False),
         (numpy.arange(9.0), False),
         (numpy.random.default_rng(0).normal(size=99), False),
         ([0, 0], False),
     ],
 )
 def test_values_that_fill_the_digits_of_float32_look_like_it(values, narrow):
-    assert _is_narrow(numpy.array(values, float)) == narrow
+    assert is_narrow(numpy.array(values, float)) == narrow
+    assert not is_narrow(numpy.array(values, complex))

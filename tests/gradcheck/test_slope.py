@@ -234,17 +234,19 @@ def test_a_curve_is_as_rough_as_it_bends_on_finer_rungs():
     assert roughness([1, 1, 1, 1, 1]) == close([1e-2, 1e-4, 1e-6, 1e-8, 1e-8])
     assert roughness([9, 1, 1, 1, 1]) == close([1e-2, 1e-4, 1e-6, 1e-8, 1e-8])  # a wave, at first
     assert roughness([np.inf, 1, 1, 1, 1]) == close([1e-2, 1e-4, 1e-6, 1e-8, 1e-8])  # off the domain
-    assert roughness([1, 1, 20, 20, 20]) == close([1e-2, 2e-3, 2e-5, 2e-7, 2e-7])  # no kink
+    assert roughness([1, 2.9, 2.9, 8, 8]) == close([2.9e-2, 2.9e-4, 8e-6, 8e-8, 8e-8])  # a wave, to the end
 
 
-def test_rounding_is_as_rough_as_its_largest_bend():
+def test_rounding_is_as_rough_as_its_largest_bend_on_finer_rungs_and_its_own_where_it_grows():
     steps = 10.0 ** -np.arange(4)
-    assert ladder._roughness(np.array([5e-3, 2e-6, 7e-6, 3e-6]), steps).tolist() == [7e-6, 7e-6, 3e-6, 3e-6]
+    assert ladder._roughness(np.array([5e-3, 2e-6, 7e-6, 3e-6]), steps).tolist() == [7e-6, 7e-6, 7e-6, 3e-6]
 
 
-def test_where_a_rung_has_met_a_kink_the_next_three_are_not_trusted():
-    kinked = roughness([100, 1, 20, 1, 1, 1, 1, 1])
-    assert kinked == close([1e-2, 2e-3, 2e-3, 2e-3, 2e-3, 2e-3, 1e-14, 1e-14])
+def test_a_rung_that_has_met_kinks_is_as_rough_as_it_bends():
+    many = roughness([1, 4, 16, 64])  # each rung sees more of them than the one before
+    assert many == close([4e-2, 4e-2, 16e-4, 64e-6])
+    one = roughness([100, 1, 2, 4, 1, 1])  # more than the least before, and gone on the next rung
+    assert one == close([1e-2, 2e-4, 4e-6, 4e-6, 1e-10, 1e-10])
 
 
 # Corners, rung by rung.

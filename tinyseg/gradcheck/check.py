@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 from autograd import make_vjp
@@ -83,8 +82,9 @@ def check_layer(
     """`check_gradients` of a layer or network: by its inputs and by each of its parameters.
 
     It is called in training and in evaluation, with the batch given and with another one: a single image of
-    several, or two of a single one. Evaluation gets a state that training has moved. The first of these four
-    runs checks each array by itself. The others check all arrays together, for one row, "all arrays".
+    several, or two of a single one. Training starts from the state that `init` made; all other runs get one
+    that training has moved. The first run checks each array by itself. The others check all arrays together,
+    for one row, "all arrays".
 
     Args:
         layer: has `init(rng) -> (params, state)` and `layer(params, state, x, train=...) -> (y, state)`,
@@ -99,22 +99,29 @@ def check_layer(
     how = How("check_layer", modes, tolerance, entries, seed)
     user = Layer(layer, [x, *inputs], seed)
     rows: list[Row] = []
-    batches = user.batches()
-    for training, batch in product((True, False) if train is None else (train,), batches):
-        run = f"{'train' if training else 'evaluate'}, {images(batch)}"
-        watched = user.function(batch, training)
+    for inputs, training, state in user.runs(train):
+        run = f"{'train' if training else 'evaluate'}, {images(inputs)}"
+        watched = user.function(inputs, training, state)
         for name, array in watched.arrays.items():
             _finite("check_layer", name, array)
-        if batch is not batches[0]:
-            try:
-                watched.function(watched.arrays)
-            except ValueError as error:  # it is ours that the layer refuses, not the user's
-                how.notes.append(f"note: not checked: {run}, since the layer refuses it: {error}")
-                continue
+        if inputs is not user.inputs and (refused := _refusal(watched)):
+            how.notes.append(f"note: not checked: {run}, since the layer refuses it: {refused}")
+            continue
         rows += _rows(watched, how, order, run, thorough=not rows)
         if not all(row.passed for row in rows):
             break  # the other runs would say it once more
     return _report(merged(rows), how)
+
+
+def _refusal(watched: Watched) -> str:
+    """Why a layer does not take inputs that are ours, not the user's."""
+    try:
+        values = watched()
+    except GradientError:
+        raise
+    except Exception as error:
+        return str(error) or type(error).__name__
+    return "its result is not a number" if np.isnan(values).any() else ""
 
 
 def _rows(watched: Watched, how: How, order: int, run: str = "", thorough: bool = True) -> list[Row]:

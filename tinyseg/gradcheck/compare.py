@@ -237,7 +237,12 @@ class Comparison:
         lengths = lengths[lengths <= longest] * self.rng.uniform(1, 2)
         largest = max(1.0, np.max(np.abs(x[inside])), point.watched.largest_float32)
         line = point.line(x, direction.e)
-        return measure(line, values, point.cotangent, lengths, point.eps, largest, point.off_by)
+        end = x + lengths[0] * direction.e
+
+        def rounding(moving):
+            return point.off_by(moving, end)
+
+        return measure(line, values, point.cotangent, lengths, point.eps, largest, rounding)
 
     def judge(self, mode: str, direction: Direction, found: float, slope: Slope) -> Judgement:
         """Compare; where they disagree, look at kinks, and measure again."""
@@ -252,7 +257,7 @@ class Comparison:
             if not (np.isfinite(found) and np.isfinite(slope.value)):
                 return judgement
             error, allowed = abs(found - slope.value), noise + slope.uncertainty
-            if not slope.moved and abs(found) <= 16 * point.eps * np.linalg.norm(point.cotangent) + noise:
+            if not slope.moved and abs(found) <= noise + self.unseen():
                 return replace(judgement, verdict=VACUOUS)
             if slope.corner > CORNER * size or error > self.how.tolerance * size + allowed:
                 if attempt == 0 and slope.beside > error and self.between(mode, direction):
@@ -262,6 +267,11 @@ class Comparison:
                 nothing = max(abs(found), abs(slope.value)) <= allowed
                 return replace(judgement, verdict=VACUOUS if nothing else RIGHT)
         return judgement
+
+    def unseen(self) -> float:
+        """How large a slope can be, and the longest step moves no value: it is lost in rounding."""
+        point = self.point
+        return 16 * point.eps * np.linalg.norm(point.cotangent) + SAFETY * point.off_by(True) / RUNGS[0]
 
     # At a kink.
 
@@ -280,7 +290,7 @@ class Comparison:
         low, high = np.full(own.shape, np.inf), np.full(own.shape, -np.inf)
         proofs: list[bool | None] = []
         for i in range(MOST_NEAR):
-            away = point.near(NEAR)
+            away = point.near_alike(NEAR) if i % 2 else point.near(NEAR)
             for there in (away, 2 * point.x - away):  # to both sides
                 gradient = point.gradient_at(there)
                 if len(proofs) < PLACES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import product
 
 import numpy as np
 from autograd.tracer import isbox
@@ -63,22 +64,32 @@ class Layer:
         others = self.other_inputs(np.random.default_rng(self.seed), 0.2)
         return [self.inputs, [np.concatenate([x, y]) for x, y in zip(self.inputs, others)]]
 
+    def runs(self, train: bool | None) -> list:
+        """(inputs, training, state) of each call to check.
+
+        Training starts from the state that `init` made. All others meet one that training has moved.
+        """
+        batches, modes = self.batches(), (True, False) if train is None else (train,)
+        runs = [(batch, training, self.trained) for training, batch in product(modes, batches)]
+        if True in modes:
+            runs[: 0 if flatten(self.state) else 1] = [(batches[0], True, self.state)]
+        return runs
+
     def other_inputs(self, rng, share: float) -> list:
         """Inputs like those given: their floats times 1 - share to 1 + share, at random."""
         return [
             x * rng.uniform(1 - share, 1 + share, x.shape) if x.dtype.kind == "f" else x for x in self.inputs
         ]
 
-    def function(self, inputs, train: bool) -> Watched:
+    def function(self, inputs, train: bool, state) -> Watched:
         """The layer's output by its inputs and parameters."""
-        state = self.state if train else self.trained
         state = rebuilt(state, {name: frozen(array) for name, array in _floats(flatten(state)).items()})
         given = dict(zip(self.names, inputs))
 
         def function(values):
             y, new_state = self.call(given | values, state, train)
             for key, array in flatten(new_state).items():
-                if isbox(array) or np.asarray(array).dtype == object:
+                if _holds_a_box(array):
                     raise GradientError(
                         f"check_layer: the state {key!r} comes back as an autograd box, which holds the "
                         "whole tape alive; make it from autograd.tracer.getval(x)"
@@ -129,14 +140,20 @@ class Layer:
 
     def trained_state(self, given):
         """The state after three steps of training; what those leave as it was is moved at random."""
-        rng, state, before = np.random.default_rng(self.seed), self.state, flatten(self.state)
-        for _ in range(3 if before else 0):
-            others = dict(zip(self.names, self.other_inputs(rng, 0.5)))
-            with np.errstate(all="ignore"), suppress(ArithmeticError, ValueError):  # it may refuse these
-                _, state = self.call(others | self.leaves, state, True)
+        state, before, values = self.after_training(given), flatten(self.state), given | self.leaves
         left = {n: a for n, a in _floats(flatten(state)).items() if np.array_equal(a, before.get(n))}
-        values = given | self.leaves
         return rebuilt(state, self.moved(left, lambda moved: self.call(values, rebuilt(state, moved), False)))
+
+    def after_training(self, given):
+        for share in (0.5, 0.05, 5e-3) if flatten(self.state) else ():  # as far as the state stays finite
+            rng, state = np.random.default_rng(self.seed), self.state
+            for _ in range(3):
+                others = dict(zip(self.names, self.other_inputs(rng, share)))
+                with np.errstate(all="ignore"), suppress(Exception):  # it may refuse these
+                    _, state = self.call(others | self.leaves, state, True)
+            if all(np.isfinite(array).all() for array in _floats(flatten(state)).values()):
+                return state
+        return self.state
 
 
 def images(inputs) -> str:
@@ -152,6 +169,11 @@ def _arrays(what: str, value):
             "of none, an empty dict"
         )
     return value
+
+
+def _holds_a_box(value) -> bool:
+    array = np.asarray(value)
+    return isbox(value) or (array.dtype == object and any(map(isbox, array.ravel())))
 
 
 def _float64(array):

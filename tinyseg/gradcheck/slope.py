@@ -123,17 +123,16 @@ def _roughness(bends, steps):
     """What the values on each rung do that no curve would.
 
     On finer rungs a curve bends next to nothing: what bends there is rounding. A curve's bend is proportional
-    to the square of the step. Where it falls faster, after it fell slower, the rung had met a kink or a stair
-    that the finer ones miss: the three rungs below are not to be trusted either. (Where it only falls slower
-    at first, the longest steps saw several periods of a wave, or where it ends.)
+    to the square of the step. Where it falls far slower than on the rung before, the step met kinks that the
+    longer ones saw as a curve. Where it falls faster, after it fell slower, the rung had met a kink or a
+    stair that the finer ones miss.
     """
     below = np.maximum.accumulate(np.append(bends[1:], bends[-1])[::-1])[::-1]
     curves = bends / steps**2
+    slower = curves > 3 * np.append(np.inf, curves[:-1])
     grown = curves > 3 * np.append(np.inf, np.minimum.accumulate(curves)[:-1])
     falls = np.append(curves[1:], np.inf) < curves / 3
-    rough = np.where(grown & falls, bends, 0.0)
-    above = np.max([np.append(np.zeros(i), rough)[: len(rough)] for i in range(4)], axis=0)
-    return np.maximum(below, above)
+    return np.maximum(below, np.where(slower | grown & falls, bends, 0.0))
 
 
 def _corner(corners, noise) -> tuple[float, float]:

@@ -25,7 +25,18 @@ from tinyseg.gradcheck.report import GradientError
 ACCUMULATORS = (func(VSpace.add), func(VSpace.mut_add), sparse_add)  # autograd writes into what these return
 ULP = sys.float_info.epsilon
 DENSE = float | np.ndarray  # autograd has sparse gradients too, and tuples of arrays
-FLOATS = (np.float32, np.float16)  # narrower than the check's float64
+FLOATS = (np.float32, np.float16, np.complex64)  # narrower than the check's float64
+
+
+def is_narrow(values):
+    """Whether all values look as if they had been float32."""
+    if values.dtype != np.float64:
+        return False
+    values = values[np.isfinite(values) & (values != 0)]
+    with np.errstate(all="ignore"):
+        single = values.astype(np.float32)
+    short = (single.view(np.uint32) & 0xF) == 0  # few digits: whole numbers and the like are no sign
+    return np.all(single == values) and 2 * np.sum(short) < values.size
 
 
 def flatten(value, name: str = "") -> dict:
@@ -77,6 +88,7 @@ class Watched:
         self.function, self.name = function, name
         self.arrays = {key: frozen(array) for key, array in arrays.items()}
         self.narrow = self.narrow_back = ""  # the operation that returned float32, if one did
+        self.hidden: list[str] | None = None  # operations that look as if they computed with float32 inside
         self.largest_float32 = 0.0  # of all numbers inside: its rounding is what all later ones see
 
     def __call__(self, arrays=None):
@@ -92,7 +104,9 @@ class Watched:
         """Its values with other arrays, NaN where it has none."""
         try:
             return self(arrays)
-        except (ArithmeticError, ValueError, np.linalg.LinAlgError):  # outside the function's domain
+        except GradientError:
+            raise
+        except Exception:  # outside the function's domain
             return np.nan
 
     def gradients(self, names, arrays=None, shake=None) -> Callable:
@@ -111,15 +125,27 @@ class Watched:
 
         return backward
 
-    def rounding(self, names, cotangent) -> float:
+    def rounding(self, names, cotangent, elsewhere=None) -> float:
         """How far off cotangent . values is, if each result on the way is off by 1 of itself at random.
 
-        A result that is off by so much moves the end by its cotangent times that; the squares add up.
+        A result that is off by so much moves the end by its cotangent times that; the squares add up. What is
+        the same `elsewhere`, for other arrays, is rounded there as it is here, and does not count.
         """
         _, end, tape = self._traced(_Backward, names, self.arrays)
+        if elsewhere is not None:
+            with suppress(GradientError):  # it may have no values there
+                others = self._traced(_Backward, names, {key: frozen(a) for key, a in elsewhere.items()})[2]
+                tape.others = others.values
         if end is not None:
             self._way_back(tape, cotangent, end)
         return math.sqrt(tape.squares)
+
+    def hidden_float32(self, names, arrays) -> str:
+        """The operation whose values look as if they had been float32 before, if one has such."""
+        self.hidden = []
+        self._traced(_Backward, names, {key: frozen(array) for key, array in arrays.items()})
+        found, self.hidden = self.hidden, None
+        return found[0] if found else ""
 
     def _way_back(self, tape, cotangent, end):
         try:
@@ -209,6 +235,8 @@ class _Tape:
     def __init__(self, watched: Watched):
         self.watched, self.shake, self.squares = watched, None, 0.0
         self.arrays: list[np.ndarray] = []
+        self.values: list = []  # of all operations, in their order
+        self.others: list = []  # those of another run
 
     def __enter__(self):
         for array in self.arrays:
@@ -238,18 +266,28 @@ class _Tape:
             self.watched.narrow = self.watched.narrow or f"`{fun.__name__}` returns {value.dtype}"
             finite = np.abs(value[np.isfinite(value)])
             self.watched.largest_float32 = max(self.watched.largest_float32, float(np.max(finite, initial=0)))
+        elif self.watched.hidden is not None and isinstance(value, np.ndarray) and is_narrow(value):
+            self.watched.hidden.append(f"`{fun.__name__}` returns what float32 can hold")
         if fun not in ACCUMULATORS:
             self.freeze(value)
 
+    def differs(self, number: int):
+        """Whether a value is another one in the other run, entry by entry."""
+        if number >= len(self.others) or np.shape(self.others[number]) != np.shape(self.values[number]):
+            return True
+        return self.values[number] != self.others[number]
+
     def guard(self, vjp, value, fun, shapes):
         """The same vjp, which cannot write into its cotangent, and has to return what fits."""
+        number = len(self.values)
+        self.values.append(value)
         what = f"{self.watched.name}: the vjp of `{fun.__name__}`"
 
         def guarded(g):
             self.freeze(g)
             if isinstance(value, DENSE):
                 moves = np.abs(g * value)
-                self.squares += np.sum(moves**2, where=np.isfinite(moves))
+                self.squares += np.sum(moves**2, where=np.isfinite(moves) & self.differs(number))
             try:
                 found = list(vjp(g))
             except Exception as error:
