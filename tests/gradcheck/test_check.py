@@ -84,17 +84,21 @@ def test_arrays_come_in_a_dict_and_a_function_can_be_called():
         check_gradients(X, {"x": X})
 
 
-@pytest.mark.parametrize("order", [0, 3])
+@pytest.mark.parametrize("order", [0, 3, True])
 def test_the_order_is_1_or_2(order):
     with pytest.raises(ValueError, match=f"expected order 1 or 2, got {order}"):
         check_gradients(lambda x: 3 * x, {"x": X}, order=order)
 
 
+OUTSIDE = "what is not to be differentiated belongs into the function$"
+
+
 @pytest.mark.parametrize(
     ("name", "array", "words"),
     [
-        ("x", numpy.arange(3), r"who: x should hold floats, not int\d+$"),
-        ("p.12", 3, r"p.12 should hold floats, not int\d+; a list counts as several arrays$"),
+        ("x", numpy.arange(3), rf"who: x should hold floats, not int\d+; {OUTSIDE}"),
+        ("p.12", 3, rf"p.12 should hold floats, not int\d+; a list counts as several arrays; {OUTSIDE}"),
+        ("p.b", None, f"p.b should hold floats, not NoneType; {OUTSIDE}"),
         (
             "p.b",
             numpy.array([[1, numpy.inf], [2, 3]]),
@@ -146,6 +150,14 @@ def test_a_layer_runs_in_training_and_evaluation_and_the_first_run_is_thorough(m
     found, report = runs(monkeypatch, train=train)
     assert found == [(run, run == expected[0]) for run in expected]
     assert report.rows == (row(run=expected[0]),)
+
+
+@pytest.mark.parametrize("train", ["both", 1])
+def test_train_is_true_or_false_or_none(train):
+    with pytest.raises(
+        ValueError, match=f"check_layer: expected train to be None, True or False, got {train!r}"
+    ):
+        check_layer(layer(lambda params, state, x, train: x), X, train=train)
 
 
 def test_a_layer_that_is_wrong_in_one_run_makes_no_more(monkeypatch):

@@ -49,7 +49,16 @@ def places(directions):
 @pytest.mark.parametrize(
     ("option", "value"),
     [("modes", ()), ("modes", ("backward",)), ("tolerance", 0), ("tolerance", "1e-3"), ("tolerance", -1)]
-    + [("entries", 0), ("entries", 2.5), ("entries", "all"), ("seed", -1), ("seed", 1.5), ("seed", "a")],
+    + [("entries", 0), ("entries", 2.5), ("entries", "all"), ("seed", -1), ("seed", 1.5), ("seed", "a")]
+    + [
+        ("modes", None),
+        ("modes", 1),
+        ("modes", ("reverse", "backward")),
+        ("modes", [["reverse"]]),
+        ("tolerance", numpy.inf),
+        ("tolerance", True),
+    ]
+    + [("entries", True), ("seed", True), ("seed", None)],
 )
 def test_an_option_that_does_not_fit_is_named(option, value):
     with pytest.raises(ValueError, match=f"check: expected {option} to be .*, got "):

@@ -68,6 +68,11 @@ def test_an_input_that_holds_no_numbers_is_refused(x):
         Layer(layer(({}, {})), [X, x], 0)
 
 
+def test_parameters_in_the_place_of_an_input_are_refused():
+    with pytest.raises(ValueError, match="expected x as an array of numbers, got a dict$"):
+        Layer(layer(({}, {})), [{"w": X}, X], 0)
+
+
 @pytest.mark.parametrize(
     ("call", "options"),
     [

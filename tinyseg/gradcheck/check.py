@@ -20,7 +20,7 @@ from tinyseg.gradcheck.compare import Comparison, How
 from tinyseg.gradcheck.layer import Layer, images
 from tinyseg.gradcheck.point import Point, index
 from tinyseg.gradcheck.report import GradientError, Report, Row, merged
-from tinyseg.gradcheck.watch import Watched, by_name, flatten, rebuilt
+from tinyseg.gradcheck.watch import Watched, by_name, flatten, kind, rebuilt
 
 
 def check_gradients(
@@ -97,6 +97,8 @@ def check_layer(
     Returns and raises what `check_gradients` does.
     """
     how = How("check_layer", modes, tolerance, entries, seed)
+    if not isinstance(train, bool | np.bool_ | None):
+        raise ValueError(f"check_layer: expected train to be None, True or False, got {train!r}")
     user = Layer(layer, [x, *inputs], seed)
     rows: list[Row] = []
     for inputs, training, state in user.runs(train):
@@ -126,7 +128,7 @@ def _refusal(watched: Watched) -> str:
 
 def _rows(watched: Watched, how: How, order: int, run: str = "", thorough: bool = True) -> list[Row]:
     """The rows of one function, and those of its gradients for order 2."""
-    if order not in (1, 2):
+    if order is True or order not in (1, 2):
         raise ValueError(f"{how.name}: expected order 1 or 2, got {order!r}")
     with np.errstate(all="ignore"):  # a step may leave the function's domain; that is judged
         rows = Comparison(Point(watched, how.seed, thorough), how, run, thorough).rows()
@@ -157,11 +159,14 @@ def _report(rows: list[Row], how: How) -> Report:
 
 
 def _finite(who: str, name: str, array):
-    dtype = np.asarray(array).dtype
-    if dtype.kind != "f":
-        got = "an autograd box" if isbox(array) else dtype
+    if isbox(array):
+        raise ValueError(f"{who}: {name} should hold floats, not an autograd box")
+    if np.asarray(array).dtype.kind != "f":
         hint = "; a list counts as several arrays" if name.rpartition(".")[2].isdigit() else ""
-        raise ValueError(f"{who}: {name} should hold floats, not {got}{hint}")
+        raise ValueError(
+            f"{who}: {name} should hold floats, not {kind(array)}{hint}; what is not to be differentiated "
+            "belongs into the function"
+        )
     finite = np.isfinite(array)
     if not finite.all():
         at = index(np.argmin(finite), np.shape(array))

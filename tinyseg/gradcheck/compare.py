@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -47,13 +49,19 @@ class How:
     last_said: float = 0.0
 
     def __post_init__(self):
-        self.modes = (self.modes,) if isinstance(self.modes, str) else tuple(self.modes)
-        whole = int, np.integer
+        if isinstance(self.modes, Iterable):
+            self.modes = (self.modes,) if isinstance(self.modes, str) else tuple(self.modes)
+        known = isinstance(self.modes, tuple) and all(mode in ("reverse", "forward") for mode in self.modes)
+
+        def above(option, kind, least):
+            number = getattr(self, option)
+            return isinstance(number, kind) and not isinstance(number, bool) and least < number < np.inf
+
         for option, expected, fits in (
-            ("modes", "'reverse', 'forward' or both", self.modes and {*self.modes} <= {"reverse", "forward"}),
-            ("tolerance", "a number above 0", isinstance(self.tolerance, float | int) and self.tolerance > 0),
-            ("entries", "a whole number above 0", isinstance(self.entries, whole) and self.entries > 0),
-            ("seed", "a whole number", isinstance(self.seed, whole) and self.seed >= 0),
+            ("modes", "'reverse', 'forward' or both", self.modes and known),
+            ("tolerance", "a finite number above 0", above("tolerance", Real, 0)),
+            ("entries", "a whole number above 0", above("entries", Integral, 0)),
+            ("seed", "a whole number", above("seed", Integral, -1)),
         ):
             if not fits:
                 got = getattr(self, option)

@@ -11,7 +11,7 @@ import numpy as np
 from autograd.tracer import isbox
 
 from tinyseg.gradcheck.report import GradientError
-from tinyseg.gradcheck.watch import Watched, flatten, frozen, rebuilt
+from tinyseg.gradcheck.watch import Watched, flatten, frozen, kind, rebuilt
 from tinyseg.layers import call, called
 
 
@@ -33,9 +33,10 @@ class Layer:
         self.layer, self.seed = layer, seed
         self.names = [f"x{i}" if i else "x" for i in range(len(inputs))]
         self.inputs = [_float64(np.asarray(x)) for x in inputs]
-        for name, x in zip(self.names, self.inputs):
+        for name, x, given in zip(self.names, self.inputs, inputs):
             if x.dtype.kind not in "fiub":
-                raise ValueError(f"check_layer: expected {name} as an array of numbers, got one of {x.dtype}")
+                got = f"one of {x.dtype}" if kind(given) == f"{x.dtype}" else f"a {kind(given)}"
+                raise ValueError(f"check_layer: expected {name} as an array of numbers, got {got}")
         made = called("check_layer: init takes (rng)", layer.init, np.random.default_rng(seed))
         if not (isinstance(made, tuple) and len(made) == 2):
             raise ValueError(

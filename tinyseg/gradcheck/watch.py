@@ -12,10 +12,11 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from copy import copy
 
 import numpy as np
-from autograd.core import JVPNode, VJPNode, VSpace, backward_pass, sparse_add
+from autograd.core import JVPNode, SparseObject, VJPNode, VSpace, backward_pass, sparse_add
 from autograd.tracer import getval, isbox, notrace_primitives, trace
 from autograd.util import func
 
@@ -60,12 +61,18 @@ def flatten(value, name: str = "") -> dict:
 
 def rebuilt(value, leaves: Mapping, name: str = ""):
     """`value` with other arrays in the places that `flatten` named; a place without one keeps its own."""
-    if isinstance(value, Mapping):
-        return {k: rebuilt(part, leaves, f"{name}.{k}" if name else f"{k}") for k, part in value.items()}
     if isinstance(value, list | tuple):
         parts = [rebuilt(part, leaves, f"{name}.{i}" if name else f"{i}") for i, part in enumerate(value)]
-        return parts if isinstance(value, list) else tuple(parts)
-    return leaves.get(name, value)
+        if isinstance(value, list):
+            return parts
+        return value._make(parts) if hasattr(value, "_make") else tuple(parts)
+    if not isinstance(value, Mapping):
+        return leaves.get(name, value)
+    new = copy(value) if isinstance(value, dict) else {}  # a defaultdict stays one
+    if getattr(value, "__dict__", None) is value:  # its items are its attributes
+        new.__dict__ = new
+    new.update({k: rebuilt(part, leaves, f"{name}.{k}" if name else f"{k}") for k, part in value.items()})
+    return new
 
 
 def frozen(array):
@@ -159,12 +166,7 @@ class Watched:
     def change(self, tangents: Mapping):
         """Forward mode: how the values change if the arrays change by these tangents."""
         values, end, _ = self._traced(_Forward, tangents, self.arrays, tuple(tangents.values()))
-        if end is None:
-            return np.zeros(values.shape)
-        got = np.asarray(end.g)
-        if got.shape != values.shape:
-            raise GradientError(f"{self.name}: expected a jvp of shape {values.shape}, got {got.shape}")
-        return got
+        return np.zeros(values.shape) if end is None else end.g
 
     def _traced(self, node, names, arrays, *root):
         """Run the function on boxes: its values, the tape's end, and the tape."""
@@ -190,8 +192,8 @@ class Watched:
             if "read-only" in str(error):
                 raise self._named(error) from error
             raise GradientError(
-                f"{self.name}: it runs on arrays, but autograd cannot follow it: {_said(error)}. Use "
-                "autograd.numpy in place of numpy, and write into no array"
+                f"{self.name}: it runs on arrays, but autograd cannot follow it: {_said(error)}, at "
+                f"line {_line(error)}. Use autograd.numpy in place of numpy, and write into no array"
             ) from error
         return self._checked(getval(values)), end, tape
 
@@ -208,9 +210,11 @@ class Watched:
                 "Call autograd.numpy's"
             )
         if values.dtype != np.float64:
+            hint = "; take np.real or np.abs of it" if values.dtype.kind == "c" else ""
+            if values.dtype in FLOATS:
+                hint = f"; the check computes in float64, since {values.dtype} would be noise"
             raise ValueError(
-                f"{self.name}: the function must return one float64 array, not {values.dtype}; "
-                "the check computes in float64, since float32 would be noise"
+                f"{self.name}: the function must return one float64 array, not {values.dtype}{hint}"
             )
         return values
 
@@ -277,6 +281,20 @@ class _Tape:
             return True
         return self.values[number] != self.others[number]
 
+    @contextmanager
+    def making(self, what, called):
+        """Say which derivative it is that fails as the tape is written, and how autograd calls it."""
+        try:
+            yield
+        except (GradientError, NotImplementedError):
+            raise
+        except Exception as error:
+            if "read-only" in str(error):
+                raise
+            raise GradientError(
+                f"{self.watched.name}: the {what} fails: {_said(error)}; it is called as {called}"
+            ) from error
+
     def guard(self, vjp, value, fun, shapes):
         """The same vjp, which cannot write into its cotangent, and has to return what fits."""
         number = len(self.values)
@@ -297,12 +315,13 @@ class _Tape:
                         "it. Return a new array, as g * mask for g *= mask"
                     ) from error
                 raise GradientError(f"{what} fails: {_said(error)}") from error
+            if len(found) != len(shapes):
+                count = f"{len(shapes)} gradient{'s' if len(shapes) > 1 else ''}"
+                raise GradientError(f"{what}: expected {count}, got {len(found)}")
             for shape, one in zip(shapes, found):
-                got = getval(one)
-                dense = isinstance(got, DENSE) and shape is not None
-                if got is None or dense and np.shape(got) != shape:
-                    got = "None" if got is None else np.shape(got)
-                    raise GradientError(f"{what}: expected a gradient of shape {shape}, got {got}")
+                fits = shape is None or isinstance(one, SparseObject) or _shape(one) == shape
+                if one is None or not fits:
+                    raise GradientError(f"{what}: expected a gradient of shape {shape}, got {_shape(one)}")
                 if getattr(one, "dtype", None) in FLOATS:
                     self.watched.narrow_back = f"the vjp of `{fun.__name__}` returns {one.dtype}"
             if self.shake is None:
@@ -329,7 +348,8 @@ class _Backward(VJPNode):
     def __init__(self, value, fun, args, kwargs, parent_argnums, parents):
         self.tape = parents[0].tape
         self.tape.look(value, fun, kwargs)
-        super().__init__(value, fun, args, kwargs, parent_argnums, parents)
+        with self.tape.making(f"vjp of `{fun.__name__}`", "vjp(ans, *args), and what it returns as (g)"):
+            super().__init__(value, fun, args, kwargs, parent_argnums, parents)
         given = [getval(args[i]) for i in parent_argnums]
         shapes = [np.shape(a) if isinstance(a, DENSE) else None for a in given]
         self.vjp = self.tape.guard(self.vjp, getval(value), fun, shapes)
@@ -349,7 +369,14 @@ class _Forward(JVPNode):
         self.tape.look(value, fun, kwargs)
         for parent in parents:
             self.tape.freeze(parent.g)  # its tangent, which others need
-        super().__init__(value, fun, args, kwargs, parent_argnums, parents)
+        what = f"jvp of `{fun.__name__}`"
+        with self.tape.making(what, "jvp(g, ans, *args)"):
+            super().__init__(value, fun, args, kwargs, parent_argnums, parents)
+        if isinstance(value, DENSE) and _shape(self.g) != np.shape(value):
+            raise GradientError(
+                f"{self.tape.watched.name}: the {what}: expected a tangent of shape {np.shape(value)}, "
+                f"got {_shape(self.g)}"
+            )
 
 
 for ours, autograds in ((_Backward, VJPNode), (_Forward, JVPNode)):
@@ -381,9 +408,11 @@ def by_name(function: Callable, arrays: Mapping) -> Callable:
                 raise error
             signature.bind(*arrays.values())
         except TypeError:
+            names = list(signature.parameters)
+            hint = f"; a function of one dict gets {{{names[0]!r}: {{...}}}}" if len(names) == 1 else ""
             raise ValueError(
-                f"check_gradients: the function takes {listed(signature.parameters)}; "
-                f"the arrays are {listed(arrays)}: {error}"
+                f"check_gradients: the function takes {listed(names)}; "
+                f"the arrays are {listed(arrays)}: {error}{hint}"
             ) from None
         return lambda values: function(*values.values())
 
@@ -397,7 +426,20 @@ def by_name(function: Callable, arrays: Mapping) -> Callable:
 def _said(error: Exception) -> str:
     """An error as one line."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[:200].rstrip('.')}" if text else type(error).__name__
+
+
+def _shape(value):
+    """The shape of an array or number; of anything else, what it is."""
+    if isinstance(value, np.ndarray | np.number | float | int):
+        return np.shape(value)
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def kind(value) -> str:
+    """Of numbers and arrays the dtype, of anything else its type."""
+    dtype = np.asarray(value).dtype
+    return f"{dtype}" if dtype.kind != "O" or isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _line(error: BaseException) -> str:
