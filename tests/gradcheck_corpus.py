@@ -6,9 +6,11 @@ checker rejects and the wrong ones that it lets pass. Each example makes its dat
 
 import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import autograd.numpy as np
 import numpy
+import scipy.linalg
 import scipy.special
 from autograd.extend import defjvp, defvjp, defvjp_argnums, primitive
 from autograd.scipy import special
@@ -3421,6 +3423,250 @@ def few_digits_left_by_a_constant_are_no_float32():
 @kink
 def absolute_values_of_zeros():
     return check_gradients(lambda w: np.sum(np.abs(w) + w**2), {"w": numpy.zeros(4)})
+
+
+# --- kinks near by and at every distance ---
+
+
+def scaled_back(factor):
+    """The identity, whose vjp is off by a factor."""
+    return op(lambda x: 1.0 * x, lambda ans, x: lambda g: factor * g)
+
+
+def kinks_at_all_distances(factor):
+    away = 10.0 ** -numpy.arange(1, 10, 0.25) * numpy.random.default_rng(2).choice([-1, 1], 36)
+    same = scaled_back(factor)
+    return check_gradients(
+        lambda s: np.sum(np.abs(same(s) - 1 - away) * numpy.linspace(1, 2, 36)), {"s": 1.0}
+    )
+
+
+def nearly_fitted_pixels(factor):
+    image, residual, same = data(2000), data(2000, seed=1, scale=1e-3), scaled_back(factor)
+    return check_gradients(
+        lambda gain, bias: np.mean(np.abs(gain * image + same(bias) - (image + residual))),
+        {"gain": 1.0, "bias": 0.0},
+    )
+
+
+def sorted_and_clustered(factor, n):
+    centres, same = data(n // 20, seed=4), scaled_back(factor)
+    x, weights = numpy.repeat(centres, 20) + data(n, seed=5, scale=1e-6), data(n, seed=6)
+    return check_gradients(lambda x: np.sum(np.sort(same(x)) * weights), {"x": x})
+
+
+def sorted_and_saturated(factor):
+    weights, same = data(1500, seed=7), scaled_back(factor)
+    return check_gradients(lambda x: np.sum(np.sort(np.tanh(same(x))) * weights), {"x": data(1500, scale=3)})
+
+
+@right
+def absolute_values_with_kinks_at_all_distances():
+    return kinks_at_all_distances(1.0)
+
+
+@right
+def absolute_residuals_of_nearly_fitted_pixels():
+    return nearly_fitted_pixels(1.0)
+
+
+@right
+def clustered_values_sorted():
+    return sorted_and_clustered(1.0, 2000)
+
+
+@right
+def saturated_values_sorted():
+    return sorted_and_saturated(1.0)
+
+
+@wrong
+def sign_of_absolute_values_with_kinks_at_all_distances():
+    return kinks_at_all_distances(-1.0)
+
+
+@wrong
+def hundredth_of_absolute_values_with_kinks_at_all_distances():
+    return kinks_at_all_distances(0.01)
+
+
+@wrong
+def bias_of_nearly_fitted_pixels_off_by_two_percent():
+    return nearly_fitted_pixels(0.98)
+
+
+@wrong
+def clustered_values_sorted_off_by_one_percent():
+    return sorted_and_clustered(1.01, 400)
+
+
+@wrong
+def saturated_values_sorted_off_by_one_percent():
+    return sorted_and_saturated(1.01)
+
+
+@kink
+def relu_by_a_mask_after_a_convolution_of_a_black_frame_of_two_channels():
+    x = numpy.zeros((1, 2, 14, 14))
+    x[:, :, 5:9, 5:9] = data(1, 2, 4, 4)
+
+    def call(x, w):
+        y = ops.conv2d(x, w)[:, :, 1:-1, 1:-1]
+        return y * (y > 0)
+
+    return check_gradients(call, {"x": x, "w": data(2, 2, 3, 3, seed=1)})
+
+
+# --- what rounding hides, and what it does not ---
+
+
+@right
+def area_loss_with_a_pixel_that_is_lost_in_the_sum():
+    z = numpy.concatenate([[-40.0], data(400, shift=6)])
+    return check_gradients(lambda z: (np.sum(special.expit(z)) - 300.0) ** 2, {"z": z})
+
+
+@right
+def vjp_that_is_solved_for_step_by_step():
+    a = data(4, 4, scale=0.15)
+
+    def solved(g):
+        v = numpy.zeros(4)
+        for _ in range(200):
+            v, last = g + a.T @ v, v
+            if numpy.abs(v - last).max() < 1e-8:
+                break
+        return v
+
+    inverse = op(lambda x: numpy.linalg.solve(numpy.eye(4) - a, x), lambda ans, x: lambda g: solved(g))
+    return check_gradients(lambda x: inverse(x) ** 2, {"x": data(4)})
+
+
+@wrong
+def second_output_1e18_times_smaller_has_the_wrong_sign():
+    a, b = data(4), data(4, seed=1)
+    cosine = op(numpy.cos, lambda ans, x: lambda g: g * numpy.sin(x))
+    return check_gradients(
+        lambda x: np.array([1e9 * np.sin(np.dot(a, x)), 1e-9 * cosine(np.dot(b, x))]), {"x": data(4, seed=2)}
+    )
+
+
+@wrong
+def clamped_logits_normalised_off_by_ten_percent():
+    w, same = data(6, 100), scaled_back(1.1)
+
+    def call(x):
+        p = special.expit(x)
+        y = np.dot(w, same(np.log(p + 1e-12) - np.log1p(-p + 1e-12)))
+        return (y - np.mean(y)) / np.sqrt(np.var(y) + 1e-5)
+
+    return check_gradients(call, {"x": data(100, seed=7, scale=1000.0)})
+
+
+def single_sine(factor):
+    return op(
+        lambda x: numpy.sin(x.astype(numpy.float32)).astype(float),
+        lambda ans, x: lambda g: factor * g * numpy.cos(x),
+    )
+
+
+@narrow
+def float32_in_a_kernel_whose_result_is_blurred():
+    sine = single_sine(1.0)
+    return check_gradients(lambda x: np.tanh(0.3 * sine(x) + 0.1), {"x": data(6)})
+
+
+@narrow
+def complex64_inside():
+    phase = numpy.exp(1j * numpy.arange(6.0))
+    return check_gradients(
+        lambda x: np.real(np.fft.ifft(np.fft.fft(x).astype(numpy.complex64) * phase)), {"x": data(6)}
+    )
+
+
+@wrong
+def sign_of_float32_in_a_kernel_whose_result_is_blurred():
+    sine = single_sine(-1.0)
+    return check_gradients(lambda x: np.sum(np.tanh(0.3 * sine(x) + 0.1)), {"x": data(200)})
+
+
+# --- domains that end near by, layers that do not take every batch ---
+
+
+@right
+def probability_near_the_end_of_its_domain():
+    def loss(p):
+        if numpy.any(getval(p) >= 1):
+            raise ValueError("probabilities must lie in (0, 1)")
+        return -np.sum(np.log(p) + np.log1p(-p))
+
+    return check_gradients(loss, {"p": numpy.array([0.3, 0.9996])})
+
+
+@right
+def cholesky_factor_of_a_kernel_that_is_nearly_singular():
+    x = numpy.linspace(0, 1, 6)
+    kernel = numpy.exp(-((x[:, None] - x) ** 2)) + 1e-6 * numpy.eye(6)
+    return check_gradients(
+        lambda k: np.sum(np.log(np.diag(np.linalg.cholesky((k + k.T) / 2)))), {"k": kernel}
+    )
+
+
+@right
+def layer_of_pairs():
+    return check_layer(Plain(lambda p, state, x, train, rng: x[0] * x[1]), data(2, 3))
+
+
+@right
+def logit_with_a_running_mean():
+    def call(params, state, x, train, rng):
+        y = np.log(x / (1 - x))
+        mean = np.mean(y) if train else state["mean"]
+        return y - mean, {"mean": 0.9 * state["mean"] + 0.1 * getval(mean)}
+
+    x = numpy.random.default_rng(0).uniform(0.05, 0.95, (2, 1, 4, 4))
+    return check_layer(Plain(call, state={"mean": numpy.zeros(())}), x)
+
+
+@right
+def state_of_none_so_far():
+    def call(params, state, x, train, rng):
+        return 3 * x, {"mean": numpy.mean(getval(x)) if train else state["mean"]}
+
+    return check_layer(Plain(call, state={"mean": None}), data(2, 3))
+
+
+@wrong
+def training_from_another_state_than_the_first_lacks_a_factor():
+    scaled = op(lambda x, k: x * k, lambda ans, x, k: lambda g: g, lambda ans, x, k: lambda g: np.sum(g * x))
+
+    def call(params, state, x, train, rng):
+        y = scaled(x, state["scale"]) if train else x * state["scale"]
+        return y * params["w"], {"scale": 0.9 * state["scale"] + 0.1 * np.std(getval(x))}
+
+    return check_layer(Plain(call, {"w": numpy.array(1.5)}, {"scale": numpy.ones(())}), data(2, 3))
+
+
+@wrong
+def solver_that_overwrites_its_matrix():
+    inverse = op(
+        lambda a, b: scipy.linalg.solve(a, b, overwrite_a=True),
+        lambda y, a, b: lambda g: -numpy.outer(numpy.linalg.solve(a.T, g), y),
+        lambda y, a, b: lambda g: numpy.linalg.solve(a.T, g),
+    )
+    a = numpy.asfortranarray(data(3, 3) + 3 * numpy.eye(3))
+    return check_gradients(lambda a, b: inverse(a, b), {"a": a, "b": data(3)})
+
+
+class Pair(NamedTuple):
+    w: numpy.ndarray
+    b: numpy.ndarray
+
+
+@right
+def parameters_in_a_named_tuple():
+    pair = Pair(data(3), data(3, seed=1))
+    return check_gradients(lambda p, x: np.tanh(p.w * x + p.b), {"p": pair, "x": data(3, seed=2)})
 
 
 # --- run all ---
