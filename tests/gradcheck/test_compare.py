@@ -362,6 +362,15 @@ def test_as_many_places_are_asked_as_it_takes():
     assert between([1], [1], [1]) == (False, compare.MOST_NEAR + 2)  # half of them, if all say the same
 
 
+def test_every_other_place_is_one_where_entries_move_alike():
+    c, asked = with_gradient(5.0), []
+    c.point.near = lambda length: asked.append(("each", length)) or c.point.x
+    c.point.near_alike = lambda length: asked.append(("alike", length)) or c.point.x
+    c.point.gradient_at, c.right_at = lambda x: numpy.array([4.0]), lambda *given: True
+    c.between("reverse", through(1))
+    assert asked[:6] == [("each", compare.NEAR), ("alike", compare.NEAR)] * 3
+
+
 def test_some_gradients_near_by_are_proved_and_none_is_wrong():
     proved, unknown = [True] * compare.PROOFS, [None] * (compare.PLACES - compare.PROOFS)
     assert between([0], [0], [1], unknown + proved) == (True, compare.PLACES)

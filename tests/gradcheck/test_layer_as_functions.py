@@ -185,13 +185,15 @@ def test_the_state_moves_as_far_as_the_values_in_evaluation_stay_finite():
 @pytest.mark.parametrize(("most", "share"), [(1.1, 0.05), (1.01, 5e-3), (1.001, 0)])
 def test_training_sees_inputs_as_far_off_as_the_state_stays_finite(most, share):
     def call(params, state, x, train):
-        return x, ({"mean": numpy.sqrt(most - numpy.max(x))} if train else state)
+        after = {"steps": numpy.ones(1), "mean": numpy.sqrt([4, most - numpy.max(x)]), "none": None}
+        return x, (after if train else state)
 
-    trained = Layer(layer(({}, {"mean": numpy.full(2, 9.0)}), call), [numpy.ones(999)], 0).trained["mean"]
+    start = {"steps": numpy.zeros(1), "mean": numpy.full(3, 9.0), "none": None}
+    trained = Layer(layer(({}, start), call), [numpy.ones(999)], 0).trained["mean"]
     if share:
-        assert 0.98 * share < most - numpy.max(trained) ** 2 - 1 <= share
+        assert 0.98 * share < most - trained[1] ** 2 - 1 <= share
     else:
-        assert numpy.shape(trained) == (2,)  # as it was at first
+        assert numpy.shape(trained) == (3,)  # as it was at first
 
 
 def test_training_may_refuse_other_inputs_than_those_given():

@@ -9,7 +9,7 @@ from autograd.extend import defjvp, defvjp, defvjp_argnums, primitive
 
 from tinyseg.gradcheck import GradientError
 from tinyseg.gradcheck.point import Point, _cotangent, _scale
-from tinyseg.gradcheck.watch import ULP, Watched, is_narrow
+from tinyseg.gradcheck.watch import ULP, Watched
 
 X = numpy.array([[0.5, -1.5, 2.5], [3.5, 4.5, -5.5]])
 Y = numpy.array([8.0, -16.0, 32.0])
@@ -105,12 +105,14 @@ def test_values_near_by_are_as_far_as_there_are_any(radius, length):
 
 
 def test_entries_with_one_index_along_some_axis_move_to_one_side_alike():
-    ones, drawn = numpy.full((4, 5, 6), 2.0), set()
-    point = at(lambda x, y, z: np.sum(x) * y + np.sum(z), x=ones, y=2.0, z=numpy.full((1, 50), 2.0))
+    ones, drawn, farthest = numpy.full((4, 5, 6), 2.0), set(), 0.0
+    z, w = numpy.full((1, 50), 2.0), numpy.full(50, 2.0)
+    point = at(lambda x, y, z, w: np.sum(x) * y + np.sum(z) + np.sum(w), x=ones, y=2.0, z=z, w=w)
     for _ in range(30):
         off = point.near_alike(0.25) / 2 - 1
-        x, z = off[:120].reshape(4, 5, 6), off[121:]
-        assert numpy.max(abs(off)) <= 0.25
+        x, z, w = off[:120].reshape(4, 5, 6), off[121:171], off[171:]
+        assert numpy.max(abs(off)) <= 0.25 and {*numpy.sign(w)} == {-1, 1}
+        farthest = max(farthest, numpy.max(abs(off)))
         axes = [a for a in range(3) for other in [tuple({0, 1, 2} - {a})]
                 if (numpy.ptp(numpy.sign(x), axis=other) == 0).all()]  # fmt: skip
         assert axes
@@ -118,7 +120,7 @@ def test_entries_with_one_index_along_some_axis_move_to_one_side_alike():
         assert len({*abs(x).ravel()}) == 120  # they do not move by the same
         (side,) = {*numpy.sign(z)} if numpy.ptp(numpy.sign(z)) == 0 else (0,)
         drawn.add(("z", side))
-    assert drawn == {0, 1, 2, ("z", 0), ("z", 1), ("z", -1)}
+    assert drawn == {0, 1, 2, ("z", 0), ("z", 1), ("z", -1)} and farthest > 0.24
 
 
 def test_forward_mode_needs_a_jvp_only_for_what_moves():
@@ -154,13 +156,16 @@ def test_the_typical_slope_is_the_largest_of_a_step_or_that_of_the_cotangent():
 
 def test_a_function_that_is_not_to_be_trusted_is_refused():
     count, buffer = itertools.count(), numpy.zeros(3)
-    for function, error, words in (
-        (lambda x: x + next(count), ValueError, "f: the function gives another value each time"),
-        (lambda x: np.sqrt(x), GradientError, r"f: the function gives nan at index \(1,\) of its result"),
-        (lambda x: numpy.multiply(x, 2, out=buffer), GradientError, "a later call changes an earlier result"),
-    ):
-        with pytest.raises(error, match=words):
-            at(function, x=Y)
+
+    def doubled(x):
+        return numpy.multiply(x, 2, out=buffer)
+
+    with pytest.raises(ValueError, match="^f: the function gives another value each time"):
+        at(lambda x: x + next(count), x=Y)
+    with pytest.raises(GradientError, match=r"^f: the function gives nan at index \(1,\) of its result"):
+        at(lambda x: np.sqrt(x), x=Y)
+    with pytest.raises(GradientError, match="^f: a later call changes an earlier result"):
+        at(doubled, x=Y)
 
 
 def test_a_function_that_writes_past_the_read_only_flag_is_refused():
@@ -339,26 +344,3 @@ def test_float16_is_too_coarse():
     for factors in (numpy.ones(3), numpy.array([1, 1, 1e-4])):  # which has a large cotangent
         with pytest.raises(ValueError, match="goes through float16 inside .* too coarse for a slope"):
             at(lambda x, factors=factors: (x * factors).astype(numpy.float16).astype(float), x=Y + 0.1)
-
-
-LONG = [1 + 2**-23, 3 - 2**-22, 5 + 2**-21]  # the last bit that float32 has is set
-
-
-@pytest.mark.parametrize(
-    ("values", "narrow"),
-    [
-        (LONG, True),
-        ([*LONG, 0, 0, 0, 0, numpy.nan, numpy.inf], True),
-        ([*LONG, 7, 8], True),
-        ([*LONG, 7, 8, 9], False),
-        ([LONG[0], 7, 8], False),
-        ([*LONG, 0.1], False),
-        ([1e300, 2e300, 3e300], False),
-        (numpy.arange(9.0), False),
-        (numpy.random.default_rng(0).normal(size=99), False),
-        ([0, 0], False),
-    ],
-)
-def test_values_that_fill_the_digits_of_float32_look_like_it(values, narrow):
-    assert is_narrow(numpy.array(values, float)) == narrow
-    assert not is_narrow(numpy.array(values, complex))

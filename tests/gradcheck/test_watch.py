@@ -12,7 +12,18 @@ from autograd.core import SparseObject, vspace
 from autograd.extend import defjvp, defvjp, defvjp_argnums, primitive
 
 from tinyseg.gradcheck import GradientError
-from tinyseg.gradcheck.watch import ULP, Watched, _line, _said, by_name, flatten, frozen, kind, rebuilt
+from tinyseg.gradcheck.watch import (
+    ULP,
+    Watched,
+    _line,
+    _said,
+    by_name,
+    flatten,
+    frozen,
+    is_narrow,
+    kind,
+    rebuilt,
+)
 
 NESTED = {"conv": {"w": 1, "b": [2, (3, 4)]}, "t": (5,)}
 X, V, SIGNS = numpy.array([2.0, 5.0]), numpy.array([2.0, 3.0]), numpy.array([3.0, -1.0])
@@ -161,6 +172,11 @@ def test_a_step_out_of_the_domain_gives_nan():
     assert math.isnan(f.stepped({"x": -1.0})) and math.isnan(f.stepped({"x": 0.0}))
 
 
+def test_a_step_does_not_hide_a_fault_of_the_function():
+    with pytest.raises(GradientError, match="writes into an array"):
+        watched(double, x=X).stepped({"x": X})
+
+
 # Derivatives.
 
 
@@ -246,6 +262,15 @@ def test_a_pair_on_the_way_counts_by_its_parts():
     assert f.rounding("x", V) == root(2 * 4, 3 * 10, 2 * 6, 3 * 15, 2 * 2, 3 * 5, 4 * 2, 6 * 5)
 
 
+def test_what_is_the_same_elsewhere_does_not_count_as_rounding():
+    f = watched(lambda x: x * SIGNS + 10, x=X)
+    assert f.rounding("x", V, {"x": [2, 6]}) == root(3 * 5, 3 * 5, 3 * 5)
+    h = watched(lambda x: 3.0 * x, x=X)
+    assert h.rounding("x", V, {"x": [2]}) == h.rounding("x", V) > 0  # of another shape
+    g = watched(lambda x: np.sqrt(x) if x[0] > 0 else math.sqrt(-1), x=[4.0, 9])
+    assert g.rounding("x", V, {"x": [-1, 9]}) == g.rounding("x", V) > 0  # it has no values there
+
+
 @pytest.mark.parametrize(("share", "units"), [(0, -4), (0.25, -2), (1, 4)])
 def test_what_flows_back_is_shaken_by_up_to_four_units_in_the_last_place(share, units):
     draws = SimpleNamespace(uniform=lambda low, high, shape: numpy.full(shape, low + share * (high - low)))
@@ -264,6 +289,40 @@ def test_where_all_numbers_are_float64_nothing_is_noted():
     f = watched(lambda x: 3 * x, x=X)
     f.gradients("x")(V)
     assert (f.narrow, f.narrow_back, f.largest_float32) == ("", "", 0)
+
+
+LONG = [1 + 2**-23, 3 - 2**-22, 5 + 2**-21]  # the last bit that float32 has is set
+
+
+@pytest.mark.parametrize(
+    ("values", "narrow"),
+    [
+        (LONG, True),
+        ([*LONG, 0, 0, 0, 0, numpy.nan, numpy.inf], True),
+        ([*LONG, 7, 8], True),
+        ([*LONG, 7, 8, 9], False),
+        ([LONG[0], 7, 8], False),
+        ([*LONG, 0.1], False),
+        ([1e300, 2e300, 3e300], False),
+        (numpy.arange(9.0), False),
+        (numpy.random.default_rng(0).normal(size=99), False),
+        ([0, 0], False),
+    ],
+)
+def test_values_that_fill_the_digits_of_float32_look_like_it(values, narrow):
+    assert is_narrow(numpy.array(values, float)) == narrow
+    assert not is_narrow(numpy.array(values, complex))
+
+
+def test_an_op_whose_values_look_like_float32_is_found():
+    kernel = an_op(lambda x: x.astype("f").astype(float), lambda g: g)
+    total = an_op(lambda x: float(numpy.float32(x.sum())), lambda g: g * numpy.ones(3))
+    f = watched(lambda x: 0.1 * kernel(x) * total(x), x=LONG)
+    near = {"x": [value + 4 * ULP for value in LONG]}
+    assert f.hidden_float32("x", near) == "`<lambda>` returns what float32 can hold"
+    g = watched(lambda x: 0.1 * np.maximum(x, 0), x=LONG)
+    assert g.hidden_float32("x", near) == ""
+    g.gradients("x")(numpy.ones(3))  # of values that float32 can hold, and nobody looks
 
 
 # What the function and its ops may not do.

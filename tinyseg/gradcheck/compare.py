@@ -18,7 +18,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from tinyseg.gradcheck.point import SAME, Point
+from tinyseg.gradcheck.point import Point
 from tinyseg.gradcheck.report import KINK, RANK, RIGHT, VACUOUS, WRONG, GradientError, Row
 from tinyseg.gradcheck.slope import ABSOLUTE, RUNGS, SAFETY, Slope, glance, measure
 
@@ -28,6 +28,7 @@ DIRECTIONS = 2  # through entries of one size
 DECADES, SIZES = 3, 5  # entries of one size: their influence lies within so many decades; how many sizes
 NEAR, MOST_NEAR = 1e-5, 128  # how far to move off a kink, relative to x, and how often, to both sides
 PLACES, PROOFS = 8, 3  # off a kink: of so many places, at how many the gradient must be right
+SAME = 1e-9  # of the slope: two ways to it may round differently, and no more
 CORNER = 1e-2  # of the slope: if its two sides differ by more, there is a corner
 DIGITS = 1e-3  # of the slope: what is off by more has few digits
 LADDERS = 3  # climbed in vain before a gradient is called wrong

@@ -173,8 +173,7 @@ def _arrays(what: str, value):
 
 
 def _holds_a_box(value) -> bool:
-    array = np.asarray(value)
-    return isbox(value) or (array.dtype == object and any(map(isbox, array.ravel())))
+    return isbox(value) or any(map(isbox, np.ravel(value)))
 
 
 def _float64(array):

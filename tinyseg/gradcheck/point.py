@@ -14,8 +14,7 @@ from tinyseg.gradcheck.slope import difference
 from tinyseg.gradcheck.watch import ULP, Watched
 
 COARSE = float(np.finfo(np.float32).eps)
-SAME = 1e-9  # two ways to one slope may round differently, and no more
-AGREE = 1e-7  # and so may one gradient taken twice; some are solved for, step by step
+AGREE = 1e-7  # one gradient, taken twice, may round differently; some are solved for, step by step
 
 
 class Point:
@@ -100,7 +99,7 @@ class Point:
         moves = {}
         for name in self.parts:
             shape = self.watched.arrays[name].shape
-            axis = int(self.rng.integers(max(len(shape), 1)))
+            axis = self.rng.integers(max(len(shape), 1))
             sides = self.rng.uniform(-1, 1, [n if i == axis else 1 for i, n in enumerate(shape)])
             moves[name] = sides * self.rng.uniform(0.5, 1, shape)
         return self.x + length * self.scale * self.flat(moves)
@@ -190,9 +189,7 @@ class Point:
 
     def look_at_precision(self) -> None:
         """Which numbers does the function compute with? float64's, or are there coarser ones?"""
-        near = self.shaped(
-            self.near(1e-7)
-        )  # whose digits fill float64, though x itself may come from float32
+        near = self.shaped(self.near(8 * ULP))  # whose digits fill float64; those of x itself need not
         narrow = self.watched.narrow or self.watched.hidden_float32(self.parts, near)
         if "float16" in narrow:
             raise ValueError(
