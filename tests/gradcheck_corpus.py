@@ -3517,6 +3517,29 @@ def relu_by_a_mask_after_a_convolution_of_a_black_frame_of_two_channels():
     return check_gradients(call, {"x": x, "w": data(2, 2, 3, 3, seed=1)})
 
 
+@kink
+def clip_whose_values_lie_on_both_borders():
+    x = numpy.array([1.0, -1.0, 0.3, 2.0])
+    return check_gradients(lambda x: np.sum(np.clip(x, -1, 1) ** 3), {"x": x})
+
+
+@right
+def sharp_heatmap_whose_second_image_is_nearly_sure():
+    def call(h):
+        e = np.exp(25 * (h - np.max(h, axis=1, keepdims=True)))
+        return np.dot(e / np.sum(e, axis=1, keepdims=True), numpy.arange(64.0))
+
+    h = data(2, 64)
+    h[1, 20] += 2.0
+    return check_gradients(call, {"h": h})
+
+
+@wrong
+def maximum_of_equal_values_whose_gradient_goes_to_each():
+    greatest = op(numpy.max, lambda ans, x: lambda g: g * (x == ans))
+    return check_gradients(lambda x: greatest(x) + np.sum(x**2), {"x": numpy.array([0.5, 0.5, 0.5, 0.1])})
+
+
 # --- what rounding hides, and what it does not ---
 
 

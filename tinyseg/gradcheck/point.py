@@ -72,6 +72,10 @@ class Point:
         """The gradient of all arrays there, as training takes it; with `shake`, rounding is larger."""
         return self.flat(self.watched.gradients(self.parts, self.shaped(x), shake)(self.cotangent))
 
+    def gradient_of(self, chosen):
+        """The part of the gradient that comes through these outputs."""
+        return self.flat(self.watched.gradients(self.parts)(np.where(chosen, self.cotangent, 0.0)))
+
     def change(self, e):
         """Forward mode: how the values change along e, times the cotangent."""
         return self.cotangent * self.watched.change({n: t for n, t in self.shaped(e).items() if np.any(t)})
