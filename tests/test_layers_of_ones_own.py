@@ -67,7 +67,7 @@ def test_all_the_way(build, page, tmp_path):
     net, data = build(page), page["data"]
     check_layer(net, np.random.default_rng(1).normal(size=(1, 1, 8, 8)))
     first, last = None, None
-    for last in fit(net, data, begin(net, seed=1), epochs=6, schedule=lambda step: 1e-2):
+    for last in fit(net, data, begin(net, seed=1), epochs=6, schedule=lambda step, steps: 1e-2):
         first = first or last
     assert last.loss < first.loss
     loss, _, p = evaluate(net, last.params, last.state, data)

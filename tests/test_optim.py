@@ -1,6 +1,7 @@
 """Optimisers against the formulas written out, and against PyTorch where it is installed."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ def run(optimizer, rate, steps, dtype=np.float64):
     x = np.array([1.0, -2.0, 3.0], dtype)
     memory = optimizer.init(x)
     for step in range(steps):
-        x, memory = optimizer.step(x, (CURVATURE * x).astype(dtype), memory, rate(step))
+        x, memory = optimizer.step(x, (CURVATURE * x).astype(dtype), memory, rate(step, steps))
     return x
 
 
@@ -64,10 +65,10 @@ def test_dtype_and_purity(optimizer):
 
 
 def test_schedules():
-    assert [constant(0.3)(s) for s in (0, 5)] == [0.3, 0.3]
-    tail = [linear_end(0.4, 100)(s) for s in (0, 79, 80, 90, 100, 101)]
+    assert [constant(0.3)(s, 9) for s in (0, 5)] == [0.3, 0.3]
+    tail = [linear_end(0.4)(s, 100) for s in (0, 79, 80, 90, 100, 101)]
     np.testing.assert_allclose(tail, [0.4, 0.4, 0.4, 0.2, 0, 0], atol=1e-15)
-    falling = cosine(0.4, 100)
+    falling = partial(cosine(0.4), steps=100)
     np.testing.assert_allclose([falling(s) for s in (0, 50, 100, 200)], [0.4, 0.2, 0, 0], atol=1e-15)
     assert all(falling(s) > falling(s + 1) for s in range(100))
 

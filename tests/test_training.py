@@ -132,7 +132,7 @@ def test_a_snapshot_does_not_change_while_training_goes_on():
 
 def test_early_stopping_is_a_break_and_the_best_is_a_comparison():
     best, best_dice, seen = None, -1.0, []
-    for snapshot in stream(epochs=60, schedule=lambda step: 1e-2 if step < 90 else 0.3):  # then it forgets
+    for snapshot in stream(epochs=60, schedule=lambda step, steps: 1e-2 if step < 90 else 0.3):  # then it forgets
         seen.append(judged(snapshot)[1].dice)
         if seen[-1] > best_dice:
             best, best_dice = snapshot, seen[-1]
@@ -143,7 +143,7 @@ def test_early_stopping_is_a_break_and_the_best_is_a_comparison():
 
 
 def test_ctrl_c_leaves_the_last_snapshot():
-    def press(step):
+    def press(step, steps):
         if step == 6 * 2 + 3:
             raise KeyboardInterrupt
         return 1e-3
@@ -180,10 +180,13 @@ def test_each_epoch_shows_every_image_once_in_an_order_of_its_own():
     assert first != second != sorted(second)
 
 
-def test_the_schedule_is_asked_for_steps_from_0():
+def test_the_schedule_is_asked_for_steps_from_0_of_all_that_there_will_be():
     asked = []
-    last(epochs=1, schedule=lambda step: asked.append(step) or 1e-3)
-    assert asked == list(range(6))
+    schedule = lambda *at: asked.append(at) or 1e-3  # noqa: E731
+    half = last(epochs=1, batch=5, schedule=schedule)
+    assert asked == [(0, 3), (1, 3), (2, 3)]  # 12 images in batches of 5, 5 and 2
+    list(fit(NET, TRAIN, half, epochs=3, batch=5, schedule=schedule))
+    assert asked[3:] == [(step, 9) for step in range(3, 9)]
 
 
 def test_steps_and_epochs_are_counted():
@@ -226,7 +229,7 @@ def test_a_batch_is_a_whole_number(batch):
 
 def test_a_schedule_is_a_function_and_a_loss_one_number():
     with pytest.raises(
-        ValueError, match="expected a schedule, a function of the number of steps .* got 0.01"
+        ValueError, match="expected a schedule, a function \\(step, steps\\) -> rate .* got 0.01"
     ):
         next(stream(schedule=0.01))
     with pytest.raises(
@@ -415,22 +418,46 @@ def test_a_probability_of_exactly_one_half_is_not_above_it():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"schedule": constant(1e300)}, r"step 1: a parameter became infinite; the rate was 1e\+300"),
+        ({"schedule": constant(1e300)}, r"step 1: parameter \S+ became infinite; the rate was 1e\+300"),
         (
             {"loss": lambda y, labels: np.nan * NET.loss(y, labels)},
-            "step 1: the loss became nan; the rate was",
+            "step 1: the loss became NaN; the rate was",
         ),
-        ({"loss": lambda y, labels: 1e38 * (1e38 * NET.loss(y, labels))}, "step 1: the loss became inf"),
+        ({"loss": lambda y, labels: 1e38 * (1e38 * NET.loss(y, labels))}, "step 1: the loss became infinite"),
     ],
     ids=["parameter", "no number", "overflow"],
 )
 def test_what_was_lost_and_when(options, words):
     with pytest.raises(Diverged, match=words):
         next(stream(optimizer=GradientDescent(), **options))
-    check_finite(1.0, np.ones(2), 1, 0.1)
-    for value, vector in ((1.0, np.array([1, np.inf])), (np.inf, np.ones(2))):
-        with pytest.raises(Diverged):
-            check_finite(value, vector, 1, 0.1)
+
+
+def test_the_first_number_that_is_lost_has_a_name():
+    like, state = {"a": np.ones((1, 2)), "b": np.ones(1)}, {"norm.mean": np.ones(2), "seen": np.array(3)}
+    fine = {"value": 1.0, "vector": np.ones(3), "like": like, "state": state}
+    check_finite(**fine, step=1, rate=0.1)
+    for lost, words in (
+        ({"value": np.inf}, "the loss became infinite"),
+        ({"vector": np.array([1, 1, np.nan])}, "parameter b became NaN"),
+        ({"state": state | {"norm.mean": np.array([-np.inf, 1])}}, r"running statistic norm\.mean became infinite"),
+    ):
+        with pytest.raises(Diverged, match=f"step 7: {words}; the rate was 0.1"):
+            check_finite(**(fine | lost), step=7, rate=0.1)
+
+
+def test_a_running_statistic_that_overflows_ends_the_training_at_its_step():
+    class Growing:
+        def __getattr__(self, name):
+            return getattr(NET, name)
+
+        def __call__(self, params, state, x, **options):
+            y, new_state = NET(params, state, x, **options)
+            return y, new_state | {"norm.mean": np.float32(1e13) * state["norm.mean"]}
+
+    start = begin(NET)
+    start.state["norm.mean"] = np.ones(1, np.float32)
+    with pytest.raises(Diverged, match=r"step 3: running statistic norm\.mean became infinite"):  # 1e39
+        list(fit(Growing(), TRAIN, start, epochs=1))
 
 
 def test_a_network_that_empties_its_state_empties_no_other():

@@ -2,7 +2,8 @@
 
 Here x is the vector of all parameters.
 An optimiser is a frozen dataclass; what it remembers between steps is an array that the caller holds.
-`rate` is an argument of each step, so that a schedule is any function of the step's number. `Clipped` and
+`rate` is an argument of each step. A schedule gives it: a function `(step, steps) -> rate` of the number of
+steps made so far and of all steps of the training, both of which `training.fit` knows. `Clipped` and
 `Freezing` wrap an optimiser, which stays as it is.
 """
 
@@ -128,20 +129,20 @@ class Freezing:
 
 def constant(rate: float):
     """The schedule that stays at `rate`."""
-    return lambda step: rate
+    return lambda step, steps: rate
 
 
-def linear_end(rate: float, steps: int):
+def linear_end(rate: float):
     """The schedule that stays at `rate` and falls to 0 in a straight line over the last fifth of the steps.
 
     Running statistics lag behind weights that change; in the end they catch up.
     """
-    return lambda step: rate * min(1.0, max(0.0, (steps - step) / (0.2 * steps)))
+    return lambda step, steps: rate * min(1.0, max(0.0, (steps - step) / (0.2 * steps)))
 
 
-def cosine(rate: float, steps: int):
-    """The schedule that falls from `rate` at step 0 to 0 at step `steps` along half a cosine.
+def cosine(rate: float):
+    """The schedule that falls from `rate` at step 0 to 0 at the last step along half a cosine.
 
     Source: Loshchilov & Hutter 2017 (arXiv 1608.03983), without restarts.
     """
-    return lambda step: rate * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+    return lambda step, steps: rate * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))

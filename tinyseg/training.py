@@ -29,7 +29,7 @@ ADVICE = "Try a tenth of that rate, or smaller initial weights."
 
 
 class Diverged(ArithmeticError):
-    """The loss or a parameter became infinite or NaN; the message says what to try."""
+    """The loss, a parameter or a running statistic became infinite or NaN; the message says what to try."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,24 @@ def fit(
         start: as `begin` makes it, or a snapshot of an earlier training, which goes on from there.
         epochs: passes over the images, those before `start` included.
         batch: images per step; the last of an epoch may be smaller.
-        optimizer, schedule: of `optim`; the schedule maps the number of steps made so far to a rate.
+        optimizer, schedule: of `optim`; the schedule is a function (step, steps) -> rate of the steps made so
+            far and of those that all `epochs` take.
         augment: changes each minibatch's images and labels, such as `data.random_symmetry`; by default not.
         loss: what training lowers, a function of the network's output and labels; by default `net.loss`.
 
     Raises:
-        Diverged: the loss or a parameter became infinite or NaN.
+        Diverged: the loss, a parameter or a running statistic became infinite or NaN; no step follows.
         ValueError: there is nothing to train on.
     """
     check_fit(net, data, start, batch, optimizer, schedule)
     like, state, memory, step = start.params, start.state, start.memory, start.step
     vector, rng = flatten(start.params), generator(start.rng)
+    steps = epochs * -(-len(data.images) // batch)  # the last batch of an epoch may be smaller
     for epoch in range(start.epoch + 1, epochs + 1):
         losses = []
         for chosen in minibatches(len(data.images), batch, rng):
             images, labels = augment(data.images[chosen], data.labels[chosen], rng)
-            rate = schedule(step)
+            rate = schedule(step, steps)
             try:
                 value, gradient, state = loss_and_gradient(
                     net, vector, like, state, images, labels, rng, loss
@@ -102,7 +104,7 @@ def fit(
             with np.errstate(all="ignore"):  # an overflow is reported once, below
                 vector, memory = optimizer.step(vector, gradient, memory, rate)
             step += 1
-            check_finite(value, vector, step, rate)
+            check_finite(value, vector, like, state, step, rate)
             losses.append(value)
         params = unflatten(vector.copy(), like)  # so that a snapshot is nobody else's
         yield Snapshot(epoch, step, tuple(losses), params, dict(state), memory, rng.bit_generator.state)
@@ -116,8 +118,7 @@ def check_fit(net, data, start: Snapshot, batch: int, optimizer, schedule) -> No
         raise ValueError(f"fit: expected a whole batch of at least 1 image, got {batch!r}")
     if not callable(schedule):
         raise ValueError(
-            "fit: expected a schedule, a function of the number of steps such as constant(1e-3), got "
-            f"{schedule!r}"
+            f"fit: expected a schedule, a function (step, steps) -> rate such as constant(1e-3), got {schedule!r}"
         )
     wanted, given = (
         {key: np.shape(array) for key, array in params.items()}
@@ -182,11 +183,19 @@ def loss_and_gradient(net, vector, like: dict, state: dict, images, labels, rng,
         return float(value), vjp(np.ones_like(value)), new_state
 
 
-def check_finite(value: float, vector: np.ndarray, step: int, rate: float) -> None:
-    """Stop a training that has lost its numbers, and say what to try."""
-    if not (np.isfinite(value) and np.isfinite(vector).all()):
-        what = "a parameter became infinite" if np.isfinite(value) else f"the loss became {value}"
-        raise Diverged(f"step {step}: {what}; the rate was {rate:g}. {ADVICE}")
+def check_finite(value: float, vector: np.ndarray, like: dict, state: dict, step: int, rate: float) -> None:
+    """Stop a training that has lost its numbers, and say which ones and what to try."""
+    if np.isfinite(value) and np.isfinite(vector).all() and all(map(_finite, state.values())):
+        return
+    watched = {"the loss": value} | {f"parameter {k}": array for k, array in unflatten(vector, like).items()}
+    watched |= {f"running statistic {key}": array for key, array in state.items()}
+    name, lost = next((name, array) for name, array in watched.items() if not _finite(array))
+    what = "NaN" if np.isnan(lost).any() else "infinite"
+    raise Diverged(f"step {step}: {name} became {what}; the rate was {rate:g}. {ADVICE}")
+
+
+def _finite(array) -> bool:
+    return np.asarray(array).dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def generator(state: Mapping[str, Any]) -> np.random.Generator:
