@@ -8,7 +8,7 @@ label maps in place of masks: any number of values, each a class, and 255 where 
 The paper's size is --maps 32 --size 256.
 """
 
-from tinyseg.app.flags import flags
+from tinyseg.app.flags import flags, parsed
 from tinyseg.app.run import guarded
 from tinyseg.app.train import follow
 
@@ -16,7 +16,7 @@ from tinyseg.app.train import follow
 @guarded
 def main(argv=None):
     # The loop is as in train_modified.py, with this loss, and it keeps the best epoch: tinyseg/app/train.py.
-    return follow(flags(__doc__, "lungnet", out="runs/lungnet").parse_args(argv))
+    return follow(parsed(flags(__doc__, "lungnet", out="runs/lungnet"), argv))
 
 
 if __name__ == "__main__":

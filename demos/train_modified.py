@@ -5,14 +5,14 @@ error. The images are synthetic ultrasound in which the nerve is the one honeyco
 --data DIR trains on yours.
 """
 
-from tinyseg import begin, evaluate, fit, modified, save
+from tinyseg import evaluate, fit, modified, save
 from tinyseg.app.data import load_data
 from tinyseg.app.drawing import draw
-from tinyseg.app.flags import flags, network_fields, optimizer_of, schedule_of
+from tinyseg.app.flags import flags, network_fields, optimizer_of, parsed, saved, schedule_of
 from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
 from tinyseg.app.run import Run, guarded
-from tinyseg.app.train import introduce
+from tinyseg.app.train import introduce, start
 from tinyseg.data import random_symmetry
 from tinyseg.fast.memory import keep_memory
 from tinyseg.io.preprocessing import preprocessing_of
@@ -20,20 +20,21 @@ from tinyseg.io.preprocessing import preprocessing_of
 
 def story(args, network):
     """Train a network of this kind as the flags say; returns what metrics.json holds."""
-    # 1. The data: images (N, 1, H, W), and for each pixel a label, 1 in the nerve and 0 elsewhere.
-    # A fifth of the images is held out: the network never trains on them, so that they can judge it.
+    # 1. The data: images (N, 1, H, W), and for each pixel a label, 1 in the nerve and 0 elsewhere. We train
+    # on most of them. A fifth, the validation images, is to choose by. A fifth is held out, to judge.
     data = load_data(args)
+    preprocessing = preprocessing_of(data.train)
 
     # 2. The network: a frozen value that says how to compute. What it learns are arrays, kept apart from it.
     net = network(**network_fields(args))
 
-    with Run(args.out) as run:  # a folder for all results; what is said here also goes into its log
+    with Run(args.out, saved(args), resume=bool(args.resume)) as run:  # a folder for all results, and a log
         introduce(run, net, data, args)  # prints what the images are, and the network's layers
 
         # 3. The training starts with random parameters. The seed decides which, so a run can be repeated.
         optimizer = optimizer_of(args)  # Adam: from a gradient to a step
-        last = begin(net, args.seed, optimizer)
-        progress = Progress(run, net, data, args, last)  # prints a line for each epoch, and remembers it
+        first = start(args, net, optimizer, preprocessing)
+        progress = Progress(run, net, data, args, first)  # says how it goes, and saves it
         keep_memory()  # for speed alone: the process keeps the memory that a step has freed
 
         # 4. The loop. For each minibatch `fit` runs the network, asks autograd for the gradient of the loss,
@@ -42,37 +43,34 @@ def story(args, network):
         epochs = fit(
             net,
             data.train,
-            last,
+            progress.last,  # the first snapshot, or with --resume the one after the last whole epoch
             epochs=args.epochs,  # 25, if the flags say nothing else
             batch=args.batch,  # images in each step: 2
             optimizer=optimizer,
-            schedule=schedule_of(
-                args, len(data.train)
-            ),  # the learning rate at each step: 0.001, and down to 0 in the end
+            schedule=schedule_of(args),  # the learning rate at each step: 0.001, and down to 0 in the end
             augment=random_symmetry,
         )
-        try:
+        with progress:  # Ctrl-C ends the loop and not the program: the last whole epoch is there
             for last in epochs:
-                loss, counts, _ = evaluate(net, last.params, last.state, data.held_out)
-                progress.epoch(last, loss, counts)  # prints a line
-        except KeyboardInterrupt:  # Ctrl-C is no error: the last whole epoch is there
-            progress.stopped(last)
+                loss, counts, p = evaluate(net, last.params, last.state, progress.watched)
+                progress.epoch(last, loss, counts, p)
 
-        # 5. The model: all that others need to use it, in one file. `tinyseg segment` does.
-        progress.write()  # history.csv
-        save(run.folder / "model.npz", net, last.params, last.state, preprocessing_of(data.train))
+        # 5. The model: all that others need to use it, in one file. `tinyseg segment` does. Kept is the epoch
+        # that did best on the validation images.
+        kept = progress.kept
+        save(run.folder / "model.npz", net, kept.params, kept.state, preprocessing)
 
         # 6. The judgement: is what it finds in held-out images the nerve? And what does one find without it?
-        metrics = judge(run, net, last, data, steps=last.step, seed=args.seed)
+        metrics = judge(run, net, kept, data, steps=progress.last.step, seed=args.seed)
 
         # 7. The pictures.
-        draw(run, net, last, data, progress, metrics)
+        draw(run, net, kept, data, progress, metrics)
     return metrics
 
 
 @guarded  # a mistake in the flags or files ends in one line, not in a traceback
 def main(argv=None):
-    return story(flags(__doc__, "modified", out="runs/modified").parse_args(argv), modified)
+    return story(parsed(flags(__doc__, "modified", out="runs/modified"), argv), modified)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ is tuned to make it fail or succeed; where a mask is black, the probabilities be
 from train_modified import story
 
 from tinyseg import original
-from tinyseg.app.flags import flags
+from tinyseg.app.flags import flags, parsed
 from tinyseg.app.run import guarded
 
 
 @guarded
 def main(argv=None):
-    return story(flags(__doc__, "original", out="runs/original").parse_args(argv), original)
+    return story(parsed(flags(__doc__, "original", out="runs/original"), argv), original)
 
 
 if __name__ == "__main__":

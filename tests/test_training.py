@@ -132,7 +132,9 @@ def test_a_snapshot_does_not_change_while_training_goes_on():
 
 def test_early_stopping_is_a_break_and_the_best_is_a_comparison():
     best, best_dice, seen = None, -1.0, []
-    for snapshot in stream(epochs=60, schedule=lambda step, steps: 1e-2 if step < 90 else 0.3):  # then it forgets
+    for snapshot in stream(
+        epochs=60, schedule=lambda step, steps: 1e-2 if step < 90 else 0.3
+    ):  # then it forgets
         seen.append(judged(snapshot)[1].dice)
         if seen[-1] > best_dice:
             best, best_dice = snapshot, seen[-1]
@@ -439,7 +441,10 @@ def test_the_first_number_that_is_lost_has_a_name():
     for lost, words in (
         ({"value": np.inf}, "the loss became infinite"),
         ({"vector": np.array([1, 1, np.nan])}, "parameter b became NaN"),
-        ({"state": state | {"norm.mean": np.array([-np.inf, 1])}}, r"running statistic norm\.mean became infinite"),
+        (
+            {"state": state | {"norm.mean": np.array([-np.inf, 1])}},
+            r"running statistic norm\.mean became infinite",
+        ),
     ):
         with pytest.raises(Diverged, match=f"step 7: {words}; the rate was 0.1"):
             check_finite(**(fine | lost), step=7, rate=0.1)

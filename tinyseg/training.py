@@ -118,7 +118,8 @@ def check_fit(net, data, start: Snapshot, batch: int, optimizer, schedule) -> No
         raise ValueError(f"fit: expected a whole batch of at least 1 image, got {batch!r}")
     if not callable(schedule):
         raise ValueError(
-            f"fit: expected a schedule, a function (step, steps) -> rate such as constant(1e-3), got {schedule!r}"
+            "fit: expected a schedule, a function (step, steps) -> rate such as constant(1e-3), "
+            f"got {schedule!r}"
         )
     wanted, given = (
         {key: np.shape(array) for key, array in params.items()}

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyseg.app.data import Data
 from tinyseg.app.progress import Progress
-from tinyseg.app.run import Run
+from tinyseg.app.run import Log
 from tinyseg.data import Dataset
 from tinyseg.io import pictures
 from tinyseg.io.pictures import grey, label_map, overlay, tinted
@@ -16,7 +16,7 @@ from tinyseg.ops import UNLABELLED
 from tinyseg.training import Snapshot, most_probable, predict
 
 
-def draw(run: Run, net, kept: Snapshot, data: Data, progress: Progress, metrics: dict) -> None:
+def draw(run: Log, net, kept: Snapshot, data: Data, progress: Progress, metrics: dict) -> None:
     """Some held-out images with what is known and what was predicted; the data, the epochs, the curves."""
     names, chosen = data.train.class_names, choose(data.held_out)
     known = {"annotated": data.held_out, "truth": data.truth} if data.truth else {"truth": data.held_out}
@@ -39,10 +39,11 @@ def draw(run: Run, net, kept: Snapshot, data: Data, progress: Progress, metrics:
     sheet(run, "overlays.png", [[row[0], *over] for row, over in zip(rows, overlays)], names)
     steps = [list(column) for column in zip(*(row + over for row, over in zip(rows, overlays)))]
     animation(run, "steps.gif", [[step] for step in steps], names, seconds=1.2)
-    epochs = [[plain(progress.watched, frame)] for frame in progress.frames]
+    epochs = [
+        [[*plain(progress.shown, p[:1])[:-1], grey(f / 255) if len(names) == 2 else label_map(f, len(names))]]
+        for _, f in progress.frames
+    ]
     if len(names) == 2:  # how sure it is can be shown, too
-        for frame, (row,) in zip(progress.frames, epochs):
-            row[-1] = grey(frame[0])
         cut = (grey(most_probable(one, metrics["best_threshold"])) for one in p)
         soft = (grey(pictures.full_contrast(one[0], p)) for one in p)
         sheet(run, "probability.png", [[*row[:-1], *two] for row, two in zip(rows, zip(soft, cut))], names)
@@ -50,7 +51,7 @@ def draw(run: Run, net, kept: Snapshot, data: Data, progress: Progress, metrics:
     sheet(run, "data.png", contact_sheet(data.train), names)
     curves(run, progress)
     run.say(f"masks.png has, from left to right: image, {', '.join(known)}, prediction")
-    run.say(f"pictures, log.txt, history.csv, metrics.json and model.npz are in {run.folder}")
+    run.say(f"pictures, log.txt, history.csv, metrics.json and model.npz are in {run.home}")
 
 
 def plane(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -72,12 +73,12 @@ def with_legend(picture: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     return np.concatenate([picture, pictures.legend(names, picture.shape[1])])
 
 
-def sheet(run: Run, name: str, rows: list[list[np.ndarray]], names: tuple[str, ...]) -> None:
+def sheet(run: Log, name: str, rows: list[list[np.ndarray]], names: tuple[str, ...]) -> None:
     """Write rows of pictures as one."""
     pictures.write_image(run.folder / name, with_legend(pictures.grid(rows), names))
 
 
-def animation(run: Run, name: str, frames: list, names: tuple[str, ...], *, seconds: float) -> None:
+def animation(run: Log, name: str, frames: list, names: tuple[str, ...], *, seconds: float) -> None:
     """Write sheets as an animation."""
     sheets = [with_legend(pictures.grid(rows), names) for rows in frames]
     pictures.write_gif(run.folder / name, sheets, seconds=seconds)
@@ -104,7 +105,7 @@ def choose(data: Dataset, count: int = 6) -> np.ndarray:
     return np.append(np.flatnonzero(there)[: count - len(without)], without)
 
 
-def curves(run: Run, progress: Progress) -> None:
+def curves(run: Log, progress: Progress) -> None:
     """curves.png: loss, Dice and IoU by step, where matplotlib is installed."""
     try:
         from matplotlib.figure import Figure
@@ -113,14 +114,15 @@ def curves(run: Run, progress: Progress) -> None:
         return
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    steps = [epoch.step for epoch in progress.history]
+    history = progress.history()
+    steps = [epoch.step for epoch in history]
     for axes, name, label in (
         (left, "loss", "loss, training"),
         (left, "held_out_loss", f"loss, {progress.name}"),
         (right, "dice", f"Dice, {progress.name}"),
         (right, "iou", f"IoU, {progress.name}"),
     ):
-        axes.plot(steps, [getattr(epoch, name) for epoch in progress.history], label=label)
+        axes.plot(steps, [getattr(epoch, name) for epoch in history], label=label)
     for axes in (left, right):
         axes.set_xlabel("step")
         axes.legend()

@@ -7,6 +7,8 @@ import math
 import sys
 from pathlib import Path
 
+from tinyseg.app.run import flags_of, say
+from tinyseg.errors import InputError
 from tinyseg.fast import FAST
 from tinyseg.networks import FIBONACCI
 from tinyseg.ops import DEFINITIONS, SCIPY
@@ -53,7 +55,7 @@ def dilations(text):
 
 
 STORY = {
-    "images": 200,
+    "images": 250,
     "size": 64,
     "maps": 3,
     "epochs": 25,
@@ -92,6 +94,9 @@ def flags(story: str, network: str, out: str, prog: str | None = None) -> Parser
     add("--data", None, "DIR", "your images: <subject>_<image>.tif with ..._mask.tif, or images/ and masks/; "
         "without it, synthetic ones", type=folder)  # fmt: skip
     add("--out", Path(out), "DIR", "where the results go, in place of an earlier run's", type=folder)
+    add("--resume", None, "DIR", "go on with the run in this folder that was killed or stopped, by its flags",
+        type=folder)  # fmt: skip
+    add("--model", None, "FILE", "start from what this model has learnt, rather than at random", type=folder)
     add("--images", usual["images"], "N", "synthetic images, of which a fifth is held out",
         type=number(int, 5, "a whole number of at least 5"))  # fmt: skip
     add("--size", usual["size"], "N", "side in pixels; of your images, the centre square is resized to it",
@@ -124,22 +129,61 @@ def network_fields(args) -> dict:
     return {"maps": args.maps, "dilations": args.dilations, "engine": ENGINES[args.engine]}
 
 
-def step_count(args, images: int) -> int:
-    """How many steps a training on so many images makes."""
-    return args.epochs * -(-images // args.batch)  # the last batch of an epoch may be smaller
-
-
 def optimizer_of(args):
     """The optimiser that the flags ask for."""
     return Adam() if args.optimizer == "adam" else GradientDescent()
 
 
-def schedule_of(args, images: int):
-    """The schedule of the rate that the flags ask for, in a training on so many images."""
-    steps = step_count(args, images)
-    schedules = {
-        "constant": constant(args.rate),
-        "linear-end": linear_end(args.rate, steps),
-        "cosine": cosine(args.rate, steps),
-    }
-    return schedules[args.schedule]
+def schedule_of(args):
+    """The schedule of the rate that the flags ask for."""
+    return {"constant": constant, "linear-end": linear_end, "cosine": cosine}[args.schedule](args.rate)
+
+
+def parsed(parser: Parser, argv) -> argparse.Namespace:
+    """The flags of a training; with --resume DIR those of the run there, and `args.resume` says that.
+
+    Raises:
+        InputError: nothing is there to go on with, or a flag says something else than that run's.
+        SystemExit: that run came to its end, status 0.
+    """
+    args = parser.parse_args(argv)
+    if args.resume is None:
+        return args
+    saved = flags_of(args.resume)
+    if saved is None:
+        say(
+            f"{args.resume}: its run came to its end, nothing is left to do; "
+            "--model trains on from what it has learnt"
+        )
+        raise SystemExit(0)
+    said = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), UNSAID)))
+    for name, value in vars(said).items():
+        ours = {"resume": args.resume, "out": args.resume}.get(name, UNSAID)
+        if value is not UNSAID and value != ours and plain(value) != saved.get(name):
+            raise InputError(
+                f"--resume {args.resume}: expected its run's own --{name} {saved.get(name)}, got {value}; "
+                "leave that flag out"
+            )
+    if saved.get("network") != args.network:
+        raise InputError(
+            f"--resume {args.resume}: expected a run of {args.network}, as this command's, got one of "
+            f"{saved.get('network')}"
+        )
+    for name, value in saved.items():
+        value = tuple(value) if isinstance(value, list) else value
+        setattr(args, name, Path(value) if value is not None and name in ("data", "model") else value)
+    args.out = args.resume
+    return args
+
+
+UNSAID = object()
+
+
+def saved(args) -> dict:
+    """All flags but where the results are, for JSON."""
+    return {name: plain(value) for name, value in vars(args).items() if name not in ("out", "resume")}
+
+
+def plain(value):
+    """A flag's value for JSON."""
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value

@@ -8,12 +8,12 @@ import numpy as np
 
 from tinyseg.app.baseline import brightness_and_blur
 from tinyseg.app.data import Data
-from tinyseg.app.run import Run
+from tinyseg.app.run import Log
 from tinyseg.metrics import ConfusionMatrix, best_threshold, confusion_matrix
 from tinyseg.training import Snapshot, most_probable, predict
 
 
-def judge(run: Run, net, kept: Snapshot, data: Data, *, steps: int, seed: int) -> dict:
+def judge(run: Log, net, kept: Snapshot, data: Data, *, steps: int, seed: int) -> dict:
     """Measure on the held-out images, look behind a black mask, and write metrics.json.
 
     `kept` is what the run keeps of its training, `steps` how many it made, `seed` its seed.
@@ -53,12 +53,12 @@ def judge(run: Run, net, kept: Snapshot, data: Data, *, steps: int, seed: int) -
             f"on every pixel of the held-out images: {mean}Dice {whole.dice:.3f}; "
             f"by brightness and a blur alone: {blurred:.3f}"
         )
-    metrics |= {"seconds": round(run.seconds, 2), "seed": seed}
+    metrics["seed"] = seed
     run.write("metrics.json", json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
-def behind_the_mask(run: Run, net, kept: Snapshot, data: Data, p: np.ndarray) -> dict:
+def behind_the_mask(run: Log, net, kept: Snapshot, data: Data, p: np.ndarray) -> dict:
     """Of two classes: what another threshold than 0.5 finds, chosen on the training images."""
     on_train = predict(net, kept.params, kept.state, data.train.images)[:, 0]  # (N, 1, H, W) -> (N, H, W)
     threshold, _ = best_threshold(on_train, data.train.labels)

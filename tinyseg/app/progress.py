@@ -1,19 +1,30 @@
-"""What a run shows of its training: a line after each epoch, history.csv, and the frames of epochs.gif."""
+"""What becomes of each epoch: a line on the screen, a row of history.csv, a frame, and a state to go on from.
+
+The state is on disk, whole, before the next epoch begins. With it a training goes on after a kill as if
+nothing had happened: it ends with the same bytes.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import time
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from io import StringIO
 
 import numpy as np
 
 from tinyseg.app.data import Data
-from tinyseg.app.flags import step_count
-from tinyseg.app.run import Run
-from tinyseg.metrics import ConfusionMatrix
-from tinyseg.training import Snapshot, predict
+from tinyseg.app.run import FINITE, HISTORY, STATE, Run
+from tinyseg.errors import InputError
+from tinyseg.io.checkpoint import read_checkpoint, write_checkpoint
+from tinyseg.io.files import append
+from tinyseg.io.models import save
+from tinyseg.io.preprocessing import preprocessing_of
+from tinyseg.metrics import ConfusionMatrix, best_threshold
+from tinyseg.training import ADVICE, Diverged, Snapshot, most_probable, predict
+
+FRAMES = 64  # of epochs.gif at most, however long the training
 
 
 @dataclass(frozen=True)
@@ -23,53 +34,174 @@ class Epoch:
     epoch: int  # passes so far
     step: int  # minibatches so far
     loss: float  # mean over the epoch's minibatches
-    held_out_loss: float
-    dice: float  # of two classes the second one's, of more the mean
+    held_out_loss: float  # of images that are only looked at
+    dice: float  # on these: of two classes the second one's, of more the mean
     iou: float
 
 
 class Progress:
-    """The history of one training, and one held-out image's probabilities after each epoch.
+    """How one training goes, and what is kept of it.
 
-    `start` is the snapshot before the first step: the first frame.
+    `last` is the snapshot to start from: `start`, or where the run was killed or stopped. `kept` is what the
+    run keeps: with validation images the epoch that did best on them, else the last one. Of two classes, best
+    means the highest Dice at the best threshold, so that a mask that is still black counts by what is behind
+    it. Of equal ones the later counts.
+
+    As a context it turns a stop (Ctrl-C, or a signal) into a line: the loop ends, the program goes on. A
+    training that diverges leaves the last finite model behind.
     """
 
     def __init__(self, run: Run, net, data: Data, args, start: Snapshot):
-        self.run, self.net, self.epochs, self.began = run, net, args.epochs, time.perf_counter()
-        self.steps = step_count(args, len(data.train))
-        self.name = "validation" if data.validation else "held out"  # the images that are looked at
+        self.run, self.net, self.data, self.epochs, self.began = (
+            run,
+            net,
+            data,
+            args.epochs,
+            time.perf_counter(),
+        )
+        self.watched, self.name = data.held_out, "held out"  # the images that are looked at
+        if data.validation:
+            self.watched, self.name = data.validation, "validation"
         there = [len(np.unique(labels)) for labels in data.held_out.labels]
-        self.watched = int(np.argmax(there))  # the first of the images in which there is most to find
-        self.image = data.held_out.images[self.watched : self.watched + 1]
-        self.history: list[Epoch] = []
-        self.frames = [self.frame(start)]
+        self.shown = int(np.argmax(there))  # the first of the held-out images in which there is most to find
+        self.patience = getattr(args, "patience", float("inf"))
+        self.last = self.kept = start
+        self.best = float("-inf")
+        self.frames = [(start.epoch, self.frame(start))]
+        if (run.folder / STATE).exists():
+            self.restore()
+        self.first = self.last.step
 
     def frame(self, snapshot: Snapshot) -> np.ndarray:
-        """The watched image's probabilities, (1 or classes, H, W)."""
-        return predict(self.net, snapshot.params, snapshot.state, self.image)[0]
+        """What is predicted of the shown image, (H, W) uint8: 255 times the probability, or the classes."""
+        p = predict(self.net, snapshot.params, snapshot.state, self.data.held_out.images[self.shown][None])[0]
+        return np.rint(255 * p[0]).astype(np.uint8) if len(p) == 1 else most_probable(p)
 
-    def epoch(self, snapshot: Snapshot, loss: float, counts: ConfusionMatrix) -> None:
-        """Say how it goes and remember it; `loss` and `counts` are of images that are only looked at."""
+    def epoch(self, snapshot: Snapshot, loss: float, counts: ConfusionMatrix, p: np.ndarray) -> None:
+        """Say how it goes, and remember it: `training.evaluate` of the images that are only looked at.
+
+        Raises:
+            Diverged: their loss is not finite.
+            InputError: the state cannot be saved; the last one is there still.
+        """
+        if not np.isfinite(loss):
+            raise Diverged(f"step {snapshot.step}: the loss, {self.name}, became {loss}. {ADVICE}")
+        self.last, score = snapshot, counts.dice
+        if p.shape[1] == 1:
+            score = best_threshold(p[:, 0], self.watched.labels)[1]  # (N, 1, H, W) -> (N, H, W)
+        if not self.data.validation or score >= self.best:
+            self.kept, self.best = snapshot, score
+        self.remember(snapshot)
         at = Epoch(snapshot.epoch, snapshot.step, snapshot.loss, loss, counts.dice, counts.iou)
-        left = (time.perf_counter() - self.began) / at.step * (self.steps - at.step)
-        self.frames.append(self.frame(snapshot))
-        self.history.append(at)
+        append(self.run.folder / HISTORY, row(field.name for field in fields(Epoch)) if at.epoch == 1 else "")
+        append(self.run.folder / HISTORY, row(astuple(at)))
+        share = (at.step - self.first) / at.step * at.epoch / self.epochs  # this process's, of all steps
+        left = (time.perf_counter() - self.began) * (1 - at.epoch / self.epochs) / share
         self.run.say(
             f"epoch {at.epoch:3}/{self.epochs}  step {at.step:5}  loss {at.loss:.4f}  {self.name}: "
             f"loss {at.held_out_loss:.4f}  Dice {at.dice:.3f}  IoU {at.iou:.3f}  {left:4.0f} s left"
         )
-
-    def stopped(self, snapshot: Snapshot) -> None:
-        """Say that the user stopped the training, of which this snapshot is what there is."""
-        self.run.say(
-            f"stopped by Ctrl-C after {snapshot.epoch} of {self.epochs} epochs; "
-            "what was learnt until then is kept"
+        write_checkpoint(
+            self.run.folder / STATE,
+            {
+                "version": 1,
+                "data": digest(self.data),
+                "last": asdict(self.last),
+                "kept": None if self.kept is self.last else asdict(self.kept),
+                "best": self.best,
+                "frames": self.frames,
+                "lengths": self.run.lengths(),
+            },
         )
+        self.run.epoch = snapshot.epoch
+        self.run.check()
 
-    def write(self) -> None:
-        """history.csv."""
-        table = StringIO()
-        rows = csv.writer(table, lineterminator="\n")
-        rows.writerow(field.name for field in fields(Epoch))
-        rows.writerows(astuple(epoch) for epoch in self.history)
-        self.run.write("history.csv", table.getvalue())
+    def remember(self, snapshot: Snapshot) -> None:
+        """Add a frame; of too many every second one goes."""
+        every = self.frames[1][0] - self.frames[0][0] if self.frames[1:] else 1
+        if self.frames[-1][0] % every:
+            self.frames.pop()  # it was the latest, no more
+        self.frames.append((snapshot.epoch, self.frame(snapshot)))
+        if len(self.frames) > FRAMES:
+            self.frames = [(epoch, frame) for epoch, frame in self.frames if epoch % (2 * every) == 0]
+
+    def restore(self) -> None:
+        """Go on where the state was saved."""
+        path = self.run.folder / STATE
+        state = read_checkpoint(path)
+        try:
+            if state["version"] != 1:
+                raise InputError(
+                    f"{path}: of format version {state['version']}; this tinyseg reads version 1"
+                )
+            if state["data"] != digest(self.data):
+                raise InputError(f"{path}: the images are not those that the training began with")
+            self.last = Snapshot(**state["last"])
+            self.kept = Snapshot(**state["kept"]) if state["kept"] else self.last
+            self.best, self.frames, lengths = state["best"], state["frames"], state["lengths"]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path}: not the state of a training ({error})") from None
+        self.run.cut(lengths)
+        self.run.epoch = self.last.epoch
+
+    @property
+    def enough(self) -> bool:
+        """Whether too many epochs went by without a better one."""
+        return self.last.epoch - self.kept.epoch >= self.patience
+
+    def history(self) -> list[Epoch]:
+        """What history.csv holds."""
+        with open(self.run.folder / HISTORY, newline="") as file:
+            rows = list(csv.DictReader(file))
+        kinds = {"epoch": int, "step": int}
+        return [Epoch(**{name: kinds.get(name, float)(text) for name, text in row.items()}) for row in rows]
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind, error, trace) -> bool:
+        run, epoch = self.run, self.last.epoch
+        if isinstance(error, OverflowError):  # of a norm, on images that are only looked at
+            error = Diverged(f"after epoch {epoch}: {error}. {ADVICE}")
+        if isinstance(error, Diverged) and epoch:
+            save(
+                run.folder / FINITE,
+                self.net,
+                self.last.params,
+                self.last.state,
+                preprocessing_of(self.data.train),
+            )
+            raise Diverged(
+                f"{error} What was learnt by epoch {epoch} is kept: "
+                f"--model {run.folder / FINITE} trains on from it"
+            ) from None
+        if isinstance(error, KeyboardInterrupt) and epoch:
+            by = {"SIGINT": "Ctrl-C", None: "Ctrl-C"}.get(run.stopped, run.stopped)
+            run.stopped = None  # from here on, the next one counts
+            run.say(
+                f"stopped by {by} after {epoch} of {self.epochs} epochs; "
+                f"what was learnt until then is kept, and `--resume {run.home}` goes on from there"
+            )
+            return True
+        if isinstance(error, Diverged):
+            raise error from None
+        run.ended = error is None
+        return False
+
+
+def row(values) -> str:
+    """A line of a CSV file."""
+    line = StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
+
+
+def digest(data: Data) -> str:
+    """A fingerprint of all images and labels, which must be the same for a training to go on."""
+    found = hashlib.sha256()
+    for part in filter(None, (data.train, data.validation, data.held_out)):
+        for array in (part.images, part.labels):
+            found.update(f"{array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+        found.update("\0".join((*part.names, *part.class_names)).encode(errors="surrogateescape"))
+    return found.hexdigest()

@@ -1,21 +1,35 @@
-"""A run's folder and its log, and the one place where errors become a line and a status."""
+"""A run's folder, in which nothing is lost, and the one place where errors become a line and a status.
+
+    runs/modified/               the results of the last run that came to an end
+    runs/modified/unfinished/    a run on its way: flags, log, history, and its state after each epoch
+
+A run works in `unfinished`. At its end it becomes `finished` in one step, and from there its files take the
+places of the earlier run's. A kill at any moment leaves one or the other whole.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import wraps
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tinyseg.errors import InputError
-from tinyseg.io.files import write_whole
+from tinyseg.errors import InputError, listed
+from tinyseg.io.files import PART, append, held, write_whole
 from tinyseg.training import Diverged
 
+ABOUT = "run.json"  # a run's flags, the command, versions; in the end also the names of all its results
+STATE = "state.npz"  # of a run that has not come to the end of its training: all that it needs to go on
+LOG, HISTORY = "log.txt", "history.csv"
+FINITE = "last_finite.npz"  # of a run that diverged: the model before
 RESULTS = (
-    "log.txt", "history.csv", "metrics.json", "model.npz", "data.png", "masks.png", "overlays.png",
-    "probability.png", "curves.png", "steps.gif", "epochs.gif",
+    ABOUT, STATE, LOG, HISTORY, FINITE, "model.npz", "metrics.json", "per_image.csv", "report.html",
+    "data.png", "masks.png", "overlays.png", "probability.png", "curves.png", "steps.gif", "epochs.gif",
 )  # fmt: skip
 
 
@@ -24,63 +38,56 @@ def guarded(main):
 
     @wraps(main)
     def run(argv=None):
-        if sys.stdout.errors == "strict":  # a file's name may hold bytes that are no characters
+        if (
+            getattr(sys.stdout, "errors", None) == "strict"
+        ):  # a file's name may hold bytes that are no characters
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return main(argv)
         except (InputError, Diverged) as error:
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}", sys.stderr)
             raise SystemExit(2 if isinstance(error, InputError) else 1) from None
         except MemoryError:
-            print("error: not enough memory; try a smaller --size, --maps or --images", file=sys.stderr)
+            say("error: not enough memory; try a smaller --size, --maps or --images", sys.stderr)
             raise SystemExit(2) from None
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            say(f"interrupted{stop}", sys.stderr)
             raise SystemExit(130) from None
-        except BrokenPipeError:  # whoever read along has gone, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python says at its end
-            raise SystemExit(141) from None
 
     return run
 
 
-class Run:
-    """A run's folder: what is said goes to the screen and into a log, results are written whole.
+def say(line: str, stream=None) -> None:
+    """Print a line. A screen that cannot be written, or a reader who has gone, is no reason to stop."""
+    stream = stream or sys.stdout
+    try:
+        print(line, file=stream, flush=True)
+    except (OSError, ValueError, AttributeError):
+        with suppress(
+            OSError, ValueError, AttributeError
+        ):  # nor is what Python still wants to write at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
-    As a context manager it also logs why a training diverged.
-    """
 
-    def __init__(
-        self, folder: Path, *, quiet: bool = False, log: str = "log.txt", results: tuple[str, ...] = RESULTS
-    ):
-        self.folder, self.quiet, self.log_name = folder, quiet, log
-        self.lines: list[str] = []
-        self.errors, self.start = 0, time.perf_counter()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
-        for name in results:  # of an earlier run in this folder: results of two runs do not mix
-            with suppress(OSError):
-                (folder / name).unlink()
-        self.write(log, "")  # learn now, not after the training, if it cannot be written
+class Log:
+    """A folder for results, and a log in it of what is said."""
 
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        if isinstance(error, Diverged):
-            self.log(f"error: {error}")
+    def __init__(self, folder: Path, name: str = LOG, *, quiet: bool = False):
+        self.folder = self.home = folder
+        self.name, self.quiet = name, quiet
+        self.errors, self.unwritten, self.start = 0, "", time.perf_counter()
+        make(folder)
+        write_whole(folder / name, "")  # learn now, not in the end, if it cannot be written
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
+        """Since the work began, or went on."""
         return time.perf_counter() - self.start
 
     def say(self, line: str) -> None:
         """Print a line (not if quiet) and keep it."""
         if not self.quiet:
-            print(line, flush=True)
+            say(line)
         self.log(line)
 
     def fail(self, message) -> None:
@@ -90,9 +97,226 @@ class Run:
 
     def log(self, line: str) -> None:
         """Keep a line that is printed elsewhere."""
-        self.lines.append(line)
-        self.write(self.log_name, "\n".join(self.lines) + "\n")
+        self.unwritten += f"{line}\n"
+        with suppress(InputError):  # the disk is full, perhaps: the next line tries again
+            append(self.folder / self.name, self.unwritten)
+            self.unwritten = ""
 
     def write(self, name: str, content: str | bytes) -> None:
-        """A file of this run."""
+        """A file in the folder."""
         write_whole(self.folder / name, content)
+
+
+class Run(Log):
+    """A run on its way, in a folder that nobody else may use meanwhile: `with Run(args.out, flags) as run`.
+
+    `run.folder` is where it works, `run.home` where its results go in the end. Meanwhile Ctrl-C, SIGTERM and
+    SIGHUP raise a KeyboardInterrupt. With `resume` it goes on with the run that was killed or stopped there;
+    `flags`, a dict for JSON, are those of a new one.
+
+    Raises:
+        InputError: the folder cannot be made, another run is in it, a file in it is not a run's, or a run
+            that was killed there waits for --resume.
+    """
+
+    def __init__(self, home: Path, flags: dict | None = None, *, resume: bool = False, quiet: bool = False):
+        self.home, self.folder, self.name = home, home / "unfinished", LOG
+        self.resume, self.quiet, self.muted = resume, quiet, False
+        self.about = {"version": 1, "flags": flags or {}, "command": sys.argv[1:], "versions": versions()}
+        self.errors, self.unwritten, self.start = 0, "", time.perf_counter()
+        self.epoch = 0  # the last one whose state is saved
+        self.ended = False  # whether the training came to its end
+        self.stopped: str | None = None  # by this signal
+        self.handlers: dict = {}
+        self.leaving = ExitStack()
+
+    def __enter__(self) -> Run:
+        make(self.home)
+        self.leaving.enter_context(alone(self.home))
+        try:
+            settle(self.home)
+            self.reopen() if self.resume else self.open()
+            self.listen()
+        except BaseException:
+            self.leaving.close()
+            raise
+        return self
+
+    def open(self) -> None:
+        """Make a folder to work in, without what an earlier run left there."""
+        if (
+            all((self.folder / name).exists() for name in (ABOUT, HISTORY, STATE))
+            and not (self.folder / FINITE).exists()
+        ):
+            raise InputError(
+                f"{self.home}: a run that was killed waits there; `--resume {self.home}` goes on with it. To "
+                f"do without it, delete {self.folder}"
+            )
+        ours = results_of(self.home)
+        if strange := [name for name in RESULTS if (self.home / name).exists() and name not in ours]:
+            raise InputError(
+                f"{self.home}: expected a folder for results, got one with {listed(strange)} that no run "
+                "wrote; --out DIR is another one"
+            )
+        clear(self.folder)
+        make(self.folder)
+        self.write(LOG, "")  # learn now, not in the end, if it cannot be written
+        self.write(ABOUT, json.dumps(self.about, indent=1) + "\n")
+
+    def reopen(self) -> None:
+        """Take the folder as a kill left it, or make it anew from the results of a run that was stopped."""
+        if not (self.folder / ABOUT).exists():
+            clear(self.folder)
+            make(self.folder)
+            for name in (LOG, HISTORY, STATE, ABOUT):  # the last one says that all are there
+                self.write(name, (self.home / name).read_bytes())
+        self.about = json.loads((self.folder / ABOUT).read_text()) | {"results": None}
+        clear(self.folder, all=False)
+        if (self.folder / STATE).exists():
+            self.muted = True  # the log has what is said until the training goes on
+        else:
+            self.cut({LOG: 0, HISTORY: 0})
+
+    def log(self, line: str) -> None:
+        """Keep a line that is printed elsewhere."""
+        if not self.muted:
+            super().log(line)
+
+    def lengths(self) -> dict[str, int]:
+        """The lengths, in bytes, of the files that grow."""
+        grow = (self.folder / name for name in (LOG, HISTORY))
+        return {path.name: path.stat().st_size for path in grow if path.exists()}
+
+    def cut(self, lengths: dict[str, int]) -> None:
+        """Take files that grow back to their lengths when the state was saved."""
+        for name, length in lengths.items():
+            with suppress(OSError):
+                os.truncate(self.folder / name, length)
+        self.muted = False
+
+    def listen(self) -> None:
+        """Let the signals that end a program raise a KeyboardInterrupt, but those that it is to ignore."""
+
+        def stop(number, frame):
+            first, self.stopped = self.stopped is None, signal.Signals(number).name
+            if not (self.ended and first):  # what is left to do takes a moment: only a second signal stops it
+                raise KeyboardInterrupt
+
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            with suppress(ValueError, TypeError):  # outside the main thread nobody can listen
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self.handlers[number] = signal.signal(number, stop)
+
+    def check(self) -> None:
+        """Stop if a signal came and an import or a destructor swallowed what it raised."""
+        if self.stopped:
+            raise KeyboardInterrupt
+
+    def __exit__(self, kind, error, trace) -> None:
+        for number in self.handlers:
+            signal.signal(number, signal.SIG_IGN)  # what follows takes a moment, and is not to be torn
+        kept = (
+            f"; what was learnt by epoch {self.epoch} is kept, and `--resume {self.home}` goes on from there"
+        )
+        try:
+            if error is None:
+                self.publish()
+            elif isinstance(error, Diverged):
+                self.log(f"error: {error}")
+            elif self.stopped or isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(kept if self.epoch else "") from None
+            elif isinstance(error, InputError) and self.epoch:
+                raise InputError(f"{error}{kept}") from None
+        finally:
+            if not (self.folder / STATE).exists() and not isinstance(error, Diverged):
+                clear(self.folder)  # there is nothing to keep
+            for number, handler in self.handlers.items():
+                signal.signal(number, handler)
+            self.leaving.close()
+
+    def publish(self) -> None:
+        """Let the results take the places of the earlier run's."""
+        names = {path.name for path in self.folder.iterdir()} & set(RESULTS)
+        about = self.about | {"results": sorted(names - {STATE} if self.ended else names)}
+        self.write(ABOUT, json.dumps(about, indent=1) + "\n")
+        os.replace(self.folder, self.home / "finished")  # from here on they are the folder's results
+        settle(self.home)
+
+
+def alone(home: Path):
+    """A context in which no other run may work in this folder."""
+    return held(home, f"{home}: another run is at work there; --out DIR is another folder for this one")
+
+
+def settle(home: Path) -> None:
+    """Move the results of a run that has come to its end to their places, also where a kill left off."""
+    done = home / "finished"
+    new = results_of(done)
+    for name in new:
+        if name != ABOUT and (done / name).exists():
+            os.replace(done / name, home / name)
+    if new:
+        for name in set(results_of(home)) - set(new):
+            (home / name).unlink(missing_ok=True)
+        os.replace(done / ABOUT, home / ABOUT)  # the last one: it says what is there
+    clear(done)
+
+
+def results_of(folder: Path) -> list[str]:
+    """The names of the results that a run left in this folder."""
+    try:
+        names = json.loads((folder / ABOUT).read_text())["results"] or []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [name for name in RESULTS if name in names]
+
+
+def flags_of(home: Path) -> dict | None:
+    """The flags of the run in this folder that was killed or stopped; None of one that came to its end.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if home.is_dir():
+        with alone(home):
+            settle(home)
+    for folder in (home / "unfinished", home):
+        try:
+            if folder != home or (home / STATE).exists():
+                return json.loads((folder / ABOUT).read_text())["flags"]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{folder / ABOUT}: not what a run wrote ({error})") from None
+    if results_of(home):
+        return None
+    raise InputError(f"{home}: expected the folder of a run that was killed or stopped, got none; "
+                     "start one without --resume")  # fmt: skip
+
+
+def make(folder: Path) -> None:
+    """The folder, if it is not there yet."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
+
+
+def clear(folder: Path, *, all: bool = True) -> None:
+    """Take away what a run wrote there, or only what is not whole, and the folder if it is empty."""
+    for path in ((folder / name for name in RESULTS if all), folder.glob(f".*{PART}")):
+        for file in path:
+            with suppress(OSError):
+                file.unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of what computes."""
+    found = {"python": sys.version.split()[0]}
+    for name in ("tinyseg", "numpy", "scipy", "autograd"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.app.flags import Parser, above_zero, folder, number
-from tinyseg.app.run import Run, guarded
+from tinyseg.app.run import Log, guarded
 from tinyseg.errors import InputError
 from tinyseg.io import pictures
 from tinyseg.io.folder import images_in, truth_of
@@ -67,7 +67,7 @@ def main(argv=None):
     model = load(args.model)
     files = list(dict.fromkeys(file for place in args.images for file in images_in(place)))
     check_names(files, args.out)
-    run = Run(args.out, log=LOG, results=())
+    run = Log(args.out, LOG)
     if (names := model[3].names)[2:]:
         pictures.write_image(args.out / "legend.png", pictures.legend(names, 480))
     counted, done = [], 0
@@ -107,7 +107,7 @@ def check_names(files: list[Path], out: Path) -> None:
                 raise InputError(f"{mask}: expected to write a mask here, got a file that is not from here")
 
 
-def segment(run: Run, model: tuple, file: Path, args) -> list[np.ndarray]:
+def segment(run: Log, model: tuple, file: Path, args) -> list[np.ndarray]:
     """Segment each page of a file and write what came out; the confusion counts of those with a true mask."""
     net, params, state, preprocessing = model
     pages, memory, counted = read_pages(file), args.memory * GB, []

@@ -6,19 +6,30 @@ honeycomb beside the artery; lung CT for lungnet, of which only a part is annota
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 from tinyseg.app.data import Data, load_data
 from tinyseg.app.drawing import draw
-from tinyseg.app.flags import DEFAULTS, Parser, flags, network_fields, optimizer_of, schedule_of
+from tinyseg.app.flags import (
+    DEFAULTS,
+    Parser,
+    flags,
+    folder,
+    network_fields,
+    optimizer_of,
+    parsed,
+    saved,
+    schedule_of,
+)
 from tinyseg.app.found import describe
 from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
-from tinyseg.app.run import Run, guarded
+from tinyseg.app.run import Run, flags_of, guarded
 from tinyseg.data import Dataset, random_symmetry
+from tinyseg.errors import InputError
 from tinyseg.fast.memory import keep_memory
 from tinyseg.io.graph import summary
-from tinyseg.io.models import save
+from tinyseg.io.models import load, save
 from tinyseg.io.preprocessing import preprocessing_of
 from tinyseg.networks import DilatedFCN, lungnet, modified, original
 from tinyseg.ops import median_frequency, semi_supervised
@@ -52,70 +63,77 @@ def introduce(run: Run, net: DilatedFCN, data: Data, args) -> None:
     run.say(f"{net}\n{summary(net, (1, *data.train.images.shape[1:]))}")
 
 
-@dataclass(frozen=True)
-class Trained:
-    """How a training went."""
+def start(args, net: DilatedFCN, optimizer, preprocessing) -> Snapshot:
+    """The snapshot before the first step: random parameters, or with --model what that model has learnt.
 
-    kept: Snapshot  # the last epoch's, or the best one's where there are images to choose it by
-    last: Snapshot  # of the last whole epoch
-    progress: Progress
-    interrupted: bool  # by Ctrl-C
+    Raises:
+        InputError: the model is of another network, or its images were of another kind.
+    """
+    first = begin(net, args.seed, optimizer)
+    if args.model is None:
+        return first
+    other, params, state, its = load(args.model)
+    if other != net:
+        raise InputError(
+            f"--model {args.model}: expected {net}, got {other}; give the flags that it was trained by"
+        )
+    if (its.channels, its.values) != (preprocessing.channels, preprocessing.values):
+        raise InputError(
+            f"--model {args.model}: expected {preprocessing.channels} channels and the classes "
+            f"{preprocessing.values}, got {its.channels} and {its.values}"
+        )
+    return replace(first, params=params, state=state)
 
 
-def train(run: Run, net: DilatedFCN, data: Data, args) -> Trained:
-    """Train, say after each epoch how it goes, and write history.csv and the network that is kept.
+def train(run: Run, net: DilatedFCN, data: Data, args) -> Progress:
+    """Train, say after each epoch how it goes, and write model.npz: the network that is kept.
 
-    With validation images, kept is the epoch with the best Dice on them, and `args.patience` epochs without a
-    better one end the training.
+    With validation images, `args.patience` epochs without a better one end the training.
     """
     keep_memory()
     introduce(run, net, data, args)
-    watched, loss, optimizer = data.validation or data.held_out, loss_of(args, data.train), optimizer_of(args)
-    kept = last = begin(net, args.seed, optimizer)
-    best, interrupted = float("-inf"), False
-    progress = Progress(run, net, data, args, last)
+    loss, optimizer, preprocessing = (
+        loss_of(args, data.train),
+        optimizer_of(args),
+        preprocessing_of(data.train),
+    )
+    progress = Progress(run, net, data, args, start(args, net, optimizer, preprocessing))
     epochs = fit(
         net,
         data.train,
-        last,
+        progress.last,
         epochs=args.epochs,
         batch=args.batch,
         optimizer=optimizer,
-        schedule=schedule_of(args, len(data.train)),
+        schedule=schedule_of(args),
         augment=random_symmetry,
         loss=loss,
     )
-    try:
-        for last in epochs:
-            value, counts, _ = evaluate(net, last.params, last.state, watched, loss=loss)
-            progress.epoch(last, value, counts)
-            if not data.validation or counts.dice > best:
-                kept, best = last, counts.dice
-            elif last.epoch - kept.epoch >= args.patience:
+    with progress:
+        for last in epochs if not progress.enough else ():
+            progress.epoch(last, *evaluate(net, last.params, last.state, progress.watched, loss=loss))
+            if progress.enough:
                 break
-    except KeyboardInterrupt:
-        interrupted = True
-        progress.stopped(last)
-    if data.validation and kept.epoch:
+    kept = progress.kept
+    if kept is not progress.last:
         run.say(f"kept is what was learnt by the end of epoch {kept.epoch}, the best on validation images")
-    progress.write()
-    save(run.folder / "model.npz", net, kept.params, kept.state, preprocessing_of(data.train))
-    return Trained(kept, last, progress, interrupted)
+    save(run.folder / "model.npz", net, kept.params, kept.state, preprocessing)
+    return progress
 
 
-def carry_out(run: Run, net: DilatedFCN, data: Data, args) -> tuple[Trained, dict]:
-    """Train, judge and draw; returns what was trained, and the metrics."""
-    trained = train(run, net, data, args)
-    metrics = judge(run, net, trained.kept, data, steps=trained.last.step, seed=args.seed)
-    draw(run, net, trained.kept, data, trained.progress, metrics)
-    return trained, metrics
+def carry_out(run: Run, net: DilatedFCN, data: Data, args) -> tuple[Progress, dict]:
+    """Train, judge and draw; returns how the training went, and the metrics."""
+    progress = train(run, net, data, args)
+    metrics = judge(run, net, progress.kept, data, steps=progress.last.step, seed=args.seed)
+    draw(run, net, progress.kept, data, progress, metrics)
+    return progress, metrics
 
 
 def follow(args) -> dict:
     """Do what the flags say, and return the metrics."""
     data = load_data(args)
     net = network(args, data.train.classes)
-    with Run(args.out) as run:
+    with Run(args.out, saved(args), resume=bool(args.resume)) as run:
         return carry_out(run, net, data, args)[1]
 
 
@@ -124,11 +142,14 @@ def parse(argv):
     first = Parser(add_help=False, allow_abbrev=False)
     chosen = {"choices": tuple(DEFAULTS), "default": "modified"}
     first.add_argument("--network", **chosen)
-    name = first.parse_known_args(argv)[0].network
+    first.add_argument("--resume", type=folder)
+    known = first.parse_known_args(argv)[0]
+    name = (known.resume and flags_of(known.resume) or {}).get("network", known.network)
     parser = flags(__doc__, name, f"runs/{name}", prog="tinyseg train")
     parser.add_argument("--network", help="which one (default modified); each has its own defaults, and "
-                        "lungnet more flags: `tinyseg train --network lungnet --help`", **chosen)  # fmt: skip
-    return parser.parse_args(argv)
+                        "lungnet more flags: `tinyseg train --network lungnet --help`",
+                        **chosen | {"default": name})  # fmt: skip
+    return parsed(parser, argv)
 
 
 @guarded

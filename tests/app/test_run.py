@@ -1,0 +1,426 @@
+"""A run loses nothing: not to a kill at any moment, a second run, a full disk or a screen that is gone."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import train_lungnet
+import train_modified
+from app.runs import NUMBERS, PICTURES, SMALL, files, refused
+
+from tinyseg import load
+from tinyseg.app.main import main
+from tinyseg.app.progress import FRAMES
+from tinyseg.app.run import Log, Run
+from tinyseg.errors import InputError
+
+LONG = [*SMALL, "--images", "20", "--epochs", "4"]
+TIMES = {"log.txt", "run.json"}  # the log tells the time, and run.json the command
+unix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+
+
+def contents(folder):
+    """What a run left there, but the times, the lock of who was killed, and what is unfinished."""
+    paths = [path for path in Path(folder).iterdir() if path.is_file() and path.name not in TIMES]
+    return {path.name: path.read_bytes() for path in paths if not path.name.startswith(".")}
+
+
+def start(*args, **how):
+    """A demo in a process of its own, as a user starts it."""
+    command = [sys.executable, "-u", train_modified.__file__, *map(str, args)]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | how
+    return subprocess.Popen(command, **how)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What an uninterrupted run writes."""
+    folder = tmp_path_factory.mktemp("whole")
+    train_modified.main([*LONG, "--out", str(folder)])
+    return contents(folder)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """The folder of an earlier run, of another seed."""
+    folder = tmp_path_factory.mktemp("earlier")
+    train_modified.main([*LONG, "--seed", "9", "--out", str(folder)])
+    return folder
+
+
+def copied(folder, to):
+    to.mkdir()
+    for path in folder.iterdir():
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def quiet(argv):
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+    train_modified.main(argv)
+
+
+@unix
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(whole, earlier, tmp_path):
+    processes = get_context("forkserver")  # each process begins with all imports done
+    processes.set_forkserver_preload(["app.test_run", "matplotlib.figure", "imageio.plugins.pillow"])
+    rng, spans = random.Random(0), []
+
+    def run(*args):
+        process = processes.Process(target=quiet, args=([*map(str, args)],))
+        process.start()
+        return process
+
+    for i in range(2):  # how long a run takes, once the imports are there
+        began = time.perf_counter()
+        run(*LONG, "--out", tmp_path / f"timed{i}").join()
+        spans.append(time.perf_counter() - began)
+    resumed = 0
+    for i in range(20):
+        home = copied(earlier, tmp_path / str(i))
+        process = run(*LONG, "--out", home)
+        process.join(rng.uniform(0.05, 1) * spans[1])
+        process.kill()
+        process.join()
+        assert contents(home).items() >= contents(earlier).items() or contents(home) == whole, (
+            "one is there whole"
+        )
+        assert load(home / "model.npz")
+        begun = (home / "unfinished/run.json").exists()
+        resumed += begun
+        run(*(["--resume", home] if begun else [*LONG, "--out", home])).join()
+        assert contents(home) == whole
+    assert resumed > 5
+
+
+@unix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_run_as_ctrl_c_does_and_resume_goes_on(name, whole, earlier, tmp_path):
+    home = copied(earlier, tmp_path / "run")
+    with start(*LONG, "--epochs", "100000", "--out", home) as demo:
+        while not demo.stdout.readline().startswith("epoch   3"):
+            assert demo.poll() is None, demo.stderr.read()
+        demo.send_signal(getattr(signal, name))
+        out, err = demo.communicate(timeout=60)
+    assert demo.returncode == 0 and err == ""
+    assert f"stopped by {name} after " in out and f"`--resume {home}` goes on from there" in out
+    assert files(home) >= PICTURES | NUMBERS | {"state.npz"}
+    assert load(home / "model.npz")[1]["block1.conv.weight"].any()
+
+
+@unix
+def test_a_signal_before_anything_is_learnt_leaves_what_was_there(earlier, tmp_path):
+    home = copied(earlier, tmp_path / "run")
+    with start(*LONG, "--size", "128", "--maps", "8", "--engine", "scipy", "--out", home) as demo:
+        while not demo.stdout.readline().lstrip().startswith("total"):  # the end of the network's table
+            assert demo.poll() is None
+        demo.send_signal(signal.SIGTERM)
+        _, err = demo.communicate(timeout=60)
+    assert (demo.returncode, err) == (130, "interrupted\n")
+    assert contents(home) == contents(earlier)
+
+
+@pytest.mark.parametrize("demo", [train_modified, train_lungnet], ids=lambda demo: demo.__name__)
+def test_resume_goes_on_after_a_stop_to_the_same_bytes(demo, tmp_path, monkeypatch, capsys):
+    args = [*LONG, "--size", "32"]
+    demo.main([*args, "--out", str(tmp_path / "whole")])
+    with monkeypatch.context() as patch:
+        patch.setattr("tinyseg.app.progress.Progress.remember", stopping(at=2))
+        demo.main([*args, "--out", str(tmp_path / "run")])
+    said = capsys.readouterr().out
+    assert "stopped by Ctrl-C after 1 of 4 epochs" in said and "state.npz" in files(tmp_path / "run")
+    demo.main(["--resume", str(tmp_path / "run")])
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    epochs = [
+        line[:11] for line in (tmp_path / "run/log.txt").read_text().splitlines() if line[:5] == "epoch"
+    ]
+    assert epochs == [f"epoch   {i}/4" for i in (1, 2, 3, 4)]
+
+
+def stopping(at):
+    """`Progress.remember`, with Ctrl-C pressed in that epoch."""
+    from tinyseg.app.progress import Progress
+
+    remember = Progress.remember
+
+    def pressed(self, snapshot):
+        if snapshot.epoch == at:
+            self.last = self.kept = self.before
+            raise KeyboardInterrupt
+        self.before = snapshot
+        remember(self, snapshot)
+
+    return pressed
+
+
+def test_resume_of_what_came_to_its_end_does_nothing(earlier, capsys):
+    before = contents(earlier)
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main(["--resume", str(earlier)])
+    assert caught.value.code == 0 and "nothing is left to do" in capsys.readouterr().out
+    assert contents(earlier) == before
+
+
+def killed(home, monkeypatch, *args, after=2, main=train_modified.main):
+    """A run in this folder that was killed after so many epochs."""
+
+    def kill(self, message):
+        if message.startswith(f"epoch {after + 1:3}/"):
+            raise SystemError("killed")
+        Log.say(self, message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "say", kill)
+        patch.setattr(Run, "__exit__", lambda self, *error: self.leaving.close())
+        with pytest.raises(SystemError):
+            main([*LONG, *args, "--out", str(home)])
+    assert {"run.json", "state.npz"} <= files(home / "unfinished")
+    return home
+
+
+def test_the_command_resumes_any_network(tmp_path, monkeypatch):
+    main(["train", "--network", "original", *LONG, "--out", str(tmp_path / "whole")])
+    home = killed(
+        tmp_path / "run", monkeypatch, "--network", "original", main=lambda argv: main(["train", *argv])
+    )
+    main(["train", "--resume", str(home)])
+    assert contents(home) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--epochs", "9"], "expected its run's own --epochs 4, got 9; leave that flag out"),
+        (["--dilations", "1,1"], r"expected its run's own --dilations \[1, 2\], got \(1, 1\)"),
+        (["--out", "elsewhere"], "expected its run's own --out"),
+    ],
+)
+def test_resume_keeps_the_flags(args, words, tmp_path, monkeypatch, capsys):
+    home = killed(tmp_path / "run", monkeypatch)
+    capsys.readouterr()
+    import re
+
+    assert re.search(words, refused(train_modified.main, capsys, ["--resume", home, *args]))
+    train_modified.main(["--resume", str(home), "--epochs", "4", "--out", str(home)])  # the same is no harm
+
+
+def test_resume_of_another_network_is_refused(tmp_path, monkeypatch, capsys):
+    home = killed(tmp_path / "run", monkeypatch)
+    capsys.readouterr()
+    words = refused(train_lungnet.main, capsys, ["--resume", home])
+    assert "expected a run of lungnet, as this command's, got one of modified" in words
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_nothing_to_resume(content, tmp_path, capsys):
+    if content:
+        (tmp_path / "unfinished").mkdir()
+        (tmp_path / "unfinished/run.json").write_text(content)
+    words = refused(train_modified.main, capsys, ["--resume", tmp_path])
+    assert "run.json: not what a run wrote" in words if content else "start one without --resume" in words
+
+
+def test_a_run_that_was_killed_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    home = killed(tmp_path / "run", monkeypatch)
+    state = (home / "unfinished/state.npz").read_bytes()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main([*LONG, "--out", str(home)])
+    assert caught.value.code == 2
+    assert f"a run that was killed waits there; `--resume {home}` goes on with it" in capsys.readouterr().err
+    assert (home / "unfinished/state.npz").read_bytes() == state
+
+
+def test_other_images_than_the_training_began_with_are_refused(tmp_path, monkeypatch, capsys):
+    home = killed(tmp_path / "run", monkeypatch)
+    phantom = train_modified.load_data.__globals__["phantom"]
+    monkeypatch.setattr("tinyseg.app.data.phantom", lambda count, size, seed: phantom(count, size, seed + 1))
+    with pytest.raises(SystemExit):
+        train_modified.main(["--resume", str(home)])
+    assert "the images are not those that the training began with" in capsys.readouterr().err
+    assert (home / "unfinished/state.npz").exists()
+
+
+def test_a_second_run_in_one_folder_is_refused(tmp_path, capsys):
+    with Run(tmp_path / "run") as run:
+        run.say("at work")
+        with pytest.raises(SystemExit) as caught:
+            train_modified.main([*LONG, "--out", str(tmp_path / "run")])
+        assert caught.value.code == 2 and "another run is at work there" in capsys.readouterr().err
+    assert (tmp_path / "run/log.txt").read_text() == "at work\n"
+
+
+def test_files_that_no_run_wrote_are_not_touched(tmp_path, capsys):
+    (tmp_path / "masks.png").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        train_modified.main([*SMALL, "--out", str(tmp_path)])
+    assert "got one with masks.png that no run wrote" in capsys.readouterr().err
+    assert files(tmp_path) == {"masks.png", "notes.txt"}
+
+
+def test_an_earlier_run_s_results_are_replaced_and_none_stays(tmp_path):
+    with Run(tmp_path) as run:
+        run.write("model.npz", "old")
+        run.write("curves.png", "old")
+    (tmp_path / "notes.txt").write_text("mine")
+    with Run(tmp_path) as run:
+        run.write("model.npz", "new")
+        assert (tmp_path / "model.npz").read_text() == (tmp_path / "curves.png").read_text() == "old"
+    assert files(tmp_path) == {"run.json", "log.txt", "model.npz", "notes.txt"}
+    assert (tmp_path / "model.npz").read_text() == "new"
+
+
+def test_a_kill_while_results_take_their_places_is_made_up_for(tmp_path, monkeypatch):
+    def results(content):
+        with Run(tmp_path) as run:
+            for name in ("model.npz", "metrics.json", "masks.png"):
+                run.write(name, content)
+
+    results("old")
+    replace, moved = os.replace, []
+
+    def torn(old, new):
+        if Path(old).parent.name == "finished":
+            if len(moved) == 2:
+                raise SystemError("killed")
+            moved.append(old)
+        replace(old, new)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr("tinyseg.app.run.os.replace", torn)
+        results("new")
+    with pytest.raises(SystemExit):
+        train_modified.main(["--resume", str(tmp_path)])
+    names = {"model.npz", "metrics.json", "masks.png"}
+    assert {(tmp_path / name).read_text() for name in names} == {"new"}
+    assert files(tmp_path) == {*names, "log.txt", "run.json"}
+
+
+def full(path):
+    raise InputError(f"{path}: cannot be written (No space left on device)")
+
+
+def test_a_full_disk_is_one_line_and_the_last_good_state_is_kept(whole, tmp_path, monkeypatch, capsys):
+    home = tmp_path / "run"
+    write = train_modified.Progress.epoch.__globals__["write_checkpoint"]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "tinyseg.app.progress.write_checkpoint",
+            lambda path, tree: write(path, tree) if tree["last"]["epoch"] < 3 else full(path),
+        )
+        with pytest.raises(SystemExit) as caught:
+            train_modified.main([*LONG, "--out", str(home)])
+    err = capsys.readouterr().err
+    assert caught.value.code == 2 and err.count("\n") == 1
+    assert (
+        f"(No space left on device); what was learnt by epoch 2 is kept, and `--resume {home}` goes on" in err
+    )
+    train_modified.main(["--resume", str(home)])
+    assert contents(home) == whole
+
+
+def test_a_log_that_cannot_be_written_ends_no_training(whole, tmp_path, monkeypatch):
+    append = Log.log.__globals__["append"]
+    lines = iter(range(1000))
+    monkeypatch.setattr(
+        "tinyseg.app.run.append", lambda path, text: full(path) if 5 < next(lines) < 9 else append(path, text)
+    )
+    train_modified.main([*LONG, "--out", str(tmp_path)])
+    assert contents(tmp_path) == whole
+    assert (tmp_path / "log.txt").read_text().count(
+        "\nepoch "
+    ) == 4  # a later line brings the lost ones along
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "gone"), BrokenPipeError(), ValueError("closed file")])
+def test_a_screen_that_is_gone_ends_no_training(error, whole, tmp_path, monkeypatch):
+    class Gone:
+        errors = "strict"
+
+        def reconfigure(self, **how):
+            pass
+
+        def write(self, text):
+            raise error
+
+        def flush(self):
+            raise error
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    train_modified.main([*LONG, "--out", str(tmp_path)])
+    assert contents(tmp_path) == whole
+
+
+def test_model_starts_from_what_was_learnt(earlier, tmp_path):
+    train_modified.main(
+        [*LONG, "--model", str(earlier / "model.npz"), "--rate", "1e-12", "--out", str(tmp_path)]
+    )
+    ours, theirs = load(tmp_path / "model.npz")[1], load(earlier / "model.npz")[1]
+    for name, array in ours.items():
+        np.testing.assert_allclose(array, theirs[name], atol=1e-9)
+
+
+def test_a_model_of_another_network_is_refused(earlier, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main(
+            [*LONG, "--maps", "2", "--model", str(earlier / "model.npz"), "--out", str(tmp_path / "run")]
+        )
+    err = capsys.readouterr().err
+    assert caught.value.code == 2 and "maps=2" in err and "maps=1" in err and err.count("\n") == 1
+    assert files(tmp_path / "run") == set()
+
+
+def test_a_run_that_diverges_leaves_what_was_there_and_the_last_finite_model(
+    earlier, tmp_path, capsys, monkeypatch
+):
+    home = copied(earlier, tmp_path / "run")
+    monkeypatch.setattr(
+        "train_modified.schedule_of", lambda args: lambda step, steps: 1e-3 if step < 16 else 1e45
+    )
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main([*LONG, "--out", str(home)])
+    err = capsys.readouterr().err
+    finite = home / "unfinished/last_finite.npz"
+    assert (
+        caught.value.code == 1 and "error: step 17: " in err and f"--model {finite} trains on from it" in err
+    )
+    assert contents(earlier).items() <= contents(home).items()
+    assert all(np.isfinite(array).all() for array in load(finite)[1].values())
+    assert "error: step 17: " in (home / "unfinished/log.txt").read_text()
+    monkeypatch.undo()
+    train_modified.main([*LONG, "--out", str(home)])  # the next one takes its place
+    assert "unfinished" not in files(home)
+
+
+def test_a_loss_that_is_lost_on_images_only_looked_at_is_said(tmp_path, capsys, monkeypatch):
+    evaluate = train_modified.evaluate
+    monkeypatch.setattr("train_modified.evaluate", lambda *args: (float("nan"), *evaluate(*args)[1:]))
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main([*LONG, "--out", str(tmp_path / "run")])
+    assert caught.value.code == 1 and "became nan. Try a tenth of that rate" in capsys.readouterr().err
+    assert files(tmp_path / "run/unfinished") == {"run.json", "log.txt"}
+
+
+def test_a_long_training_takes_no_more_memory_or_disk_per_epoch(tmp_path, monkeypatch):
+    """Frames stay few, and the log grows by a line."""
+    seen = []
+    write = train_modified.Progress.epoch.__globals__["write_checkpoint"]
+    monkeypatch.setattr(
+        "tinyseg.app.progress.write_checkpoint",
+        lambda path, tree: (seen.append([epoch for epoch, _ in tree["frames"]]), write(path, tree)),
+    )
+    train_modified.main([*SMALL, "--images", "5", "--epochs", "300", "--out", str(tmp_path)])
+    assert max(map(len, seen)) <= FRAMES + 1
+    assert seen[10] == list(range(12)) and seen[63] == list(range(0, 65, 2))
+    assert seen[-1][0] == 0 and seen[-1][-1] == 300 and set(np.diff(seen[-1])[:-1]) == {8}
+    assert json.loads((tmp_path / "metrics.json").read_text())["steps"] == 600

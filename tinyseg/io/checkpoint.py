@@ -1,0 +1,78 @@
+"""All that a training needs to go on, as one .npz: arrays under numbers, and the rest as JSON. No pickle.
+
+A checkpoint is a tree: dicts, lists and tuples of arrays, numbers, strings and None, as deep as they like.
+What is read is what was written: arrays to the last bit, and whole numbers however long.
+"""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg.errors import InputError
+from tinyseg.io.files import write_whole
+
+TREE = "tree"  # the entry that holds the JSON
+
+
+def write_checkpoint(path: str | Path, tree: Any) -> None:
+    """Write a tree to `path`, whole or not at all.
+
+    Raises:
+        InputError: the place cannot be written to; what was there before is there still.
+        TypeError: something in the tree is none of the above.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    described = json.dumps(_described(tree, arrays))
+    content = BytesIO()
+    np.savez(content, **{TREE: np.array(described)}, **arrays)  # type: ignore[arg-type]  # names for flags
+    write_whole(path, content.getvalue())
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """The tree that `write_checkpoint` wrote.
+
+    Raises:
+        InputError: no such file, or not a whole checkpoint.
+    """
+    try:
+        content = BytesIO(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        with np.load(content, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return _rebuilt(json.loads(str(arrays.pop(TREE))), arrays)
+    except Exception as error:  # what a damaged file sets off inside a decoder may be anything
+        raise InputError(f"{path}: not a whole checkpoint ({error})") from None
+
+
+def _described(node, arrays: dict) -> Any:
+    """The node as JSON, each array replaced by {"array": its name} and put into `arrays`."""
+    if type(node) is dict:
+        return {"dict": [[key, _described(value, arrays)] for key, value in node.items()]}
+    if type(node) in (tuple, list):
+        return {type(node).__name__: [_described(value, arrays) for value in node]}
+    if isinstance(node, np.ndarray | np.generic) and not np.asarray(node).dtype.hasobject:
+        name = str(len(arrays))
+        arrays[name] = np.asarray(node)
+        return {"array": name}
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    raise TypeError(f"a checkpoint holds no {type(node).__name__}")
+
+
+def _rebuilt(node, arrays: dict) -> Any:
+    """`_described` undone."""
+    if not isinstance(node, dict):
+        return node
+    ((kind, content),) = node.items()
+    if kind == "dict":
+        return {key: _rebuilt(value, arrays) for key, value in content}
+    if kind == "array":
+        return arrays[content]
+    return {"tuple": tuple, "list": list}[kind](_rebuilt(value, arrays) for value in content)
