@@ -335,7 +335,9 @@ def test_nothing_is_warned_of_in_a_run_that_went_well():
 )
 def test_too_few_subjects_are_warned_of(how, way_out):
     (one,) = warnings(FEW, **how)
-    assert one.startswith("only 4 held-out subjects with a Dice") and one.endswith(way_out)
+    assert one.startswith("the judgement rests on only 4 held-out subjects, too few") and one.endswith(
+        way_out
+    )
 
 
 def test_held_out_subjects_in_which_nothing_is_there_are_warned_of():

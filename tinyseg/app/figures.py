@@ -254,8 +254,8 @@ def warnings(
     elif count < FEW:
         way_out = "more subjects tell more" if of_all or not chosen else "--folds 5 judges by every subject"
         found.append(
-            f"only {plural(count, 'held-out subject')} with a Dice, too few for an interval to mean anything"
-            f": {way_out}"
+            f"the judgement rests on only {plural(count, 'held-out subject')}, too few for an interval to "
+            f"mean anything: {way_out}"
         )
     if not chosen:
         found.append(
