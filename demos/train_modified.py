@@ -61,7 +61,8 @@ def story(args, network):
         save(run.folder / "model.npz", net, kept.params, kept.state, preprocessing)
 
         # 6. The judgement: is what it finds in held-out images the nerve? And what does one find without it?
-        metrics = judge(run, net, kept, data, steps=progress.last.step, seed=args.seed)
+        how = {"steps": progress.last.step, "seed": args.seed, "curve": progress.curve}
+        metrics = judge(run, net, kept, data, **how)
 
         # 7. The pictures.
         draw(run, net, kept, data, progress, metrics)

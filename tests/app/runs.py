@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 SMALL = ["--images", "10", "--size", "16", "--epochs", "2", "--maps", "1", "--dilations", "1,2"]
-NUMBERS = {"log.txt", "history.csv", "metrics.json", "model.npz"}
+NUMBERS = {"log.txt", "history.csv", "metrics.json", "model.npz", "per_image.csv", "run.json"}
 ALWAYS = {"masks.png", "overlays.png", "data.png", "steps.gif", "epochs.gif"}
 PICTURES = ALWAYS | {"probability.png"}  # of two classes
 KEYS = {
     "dice", "iou", "accuracy", "classes", "dice_of_each", "iou_of_each", "confusion", "baseline_dice",
-    "best_epoch", "steps", "seconds", "seed",
+    "best_epoch", "steps", "seed", "held_out", "by_image", "by_subject", "empty", "warnings",
 }  # fmt: skip
-OF_TWO = {"best_threshold", "best_threshold_dice", "max_probability"}
+OF_TWO = {"black_masks", "best_threshold", "best_threshold_dice", "max_probability"}
 OF_WHOLE = {"whole_dice", "whole_dice_of_each", "whole_baseline_dice"}
 
 

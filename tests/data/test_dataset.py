@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -66,13 +68,30 @@ def test_of_equal_subjects_the_share_is_met_to_within_one(share, expected):
         assert len(TEN_BY_SIX.split(share, np.random.default_rng(seed))[1]) == expected
 
 
-def test_of_unequal_subjects_the_share_is_met_and_not_exceeded_by_more_than_the_last_drawn():
-    for seed in range(50):
-        training, held_out = UNEVEN.split(0.3, np.random.default_rng(seed))
-        sizes = [held_out.subjects.count(subject) for subject in set(held_out.subjects)]
-        wanted = 0.3 * len(UNEVEN)
-        assert len(held_out) >= wanted or len(set(training.subjects)) == 1
-        assert len(held_out) - max(sizes) < wanted
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.5])
+def test_of_unequal_subjects_none_that_is_left_would_bring_the_share_nearer(share):
+    for seed in range(20):
+        training, held_out = UNEVEN.split(share, np.random.default_rng(seed))
+        away = abs(len(held_out) - share * len(UNEVEN))
+        assert away < share * len(UNEVEN)
+        for subject in set(training.subjects):
+            more = len(held_out) + training.subjects.count(subject)
+            assert abs(more - share * len(UNEVEN)) > away
+
+
+def test_if_every_subject_is_too_large_the_smallest_is_held_out():
+    for seed in range(5):
+        data = dataset(5 * "a" + 4 * "b")
+        assert set(data.split(0.1, np.random.default_rng(seed))[1].subjects) == {"b"}
+
+
+@pytest.mark.parametrize("stay", [1, 2, 5])
+def test_so_many_subjects_stay_as_are_asked_for(stay):
+    for seed in range(5):
+        training, held_out = UNEVEN.split(0.999, np.random.default_rng(seed), stay=stay)
+        assert len(set(training.subjects)) >= stay and len(held_out)
+    with pytest.raises(InputError, match="at least 7 subjects, got 6"):
+        UNEVEN.split(0.5, np.random.default_rng(0), stay=6)
 
 
 def test_the_rng_alone_decides():
@@ -95,6 +114,58 @@ def test_two_subjects_are_enough_and_one_is_not():
 def test_a_share_that_would_leave_one_side_empty_is_refused(share):
     with pytest.raises(InputError, match=f"between 0 and 1 to hold out, got {share}"):
         TEN_BY_SIX.split(share, np.random.default_rng(0))
+
+
+# Folds
+
+
+@pytest.mark.parametrize("data", [TEN_BY_SIX, UNEVEN])
+@pytest.mark.parametrize("n", [2, 3, 6])
+@pytest.mark.parametrize("seed", range(3))
+def test_folds_part_the_images_but_no_subject(data, n, seed):
+    folds = data.folds(n, np.random.default_rng(seed))
+    assert len(folds) == n and all(map(len, folds))
+    assert sorted(i for fold in folds for i in numbers(fold)) == list(range(len(data)))
+    assert sum(len(set(fold.subjects)) for fold in folds) == len(set(data.subjects))
+
+
+@pytest.mark.parametrize("count, n", [(10, 5), (11, 5), (14, 5), (7, 3)])
+def test_folds_of_equal_subjects_differ_by_one_subject_at_most(count, n):
+    folds = dataset([str(i % count) for i in range(2 * count)]).folds(n, np.random.default_rng(0))
+    sizes = [len(fold) for fold in folds]
+    assert max(sizes) - min(sizes) == (2 if count % n else 0)
+
+
+def test_the_largest_fold_is_near_the_least_that_any_grouping_can_have():
+    """Every grouping is tried."""
+    rng = np.random.default_rng(0)
+    for n in (2, 3):
+        for _ in range(10):
+            sizes = rng.integers(1, 12, 6)
+            data = dataset("".join(size * letter for size, letter in zip(sizes, "abcdef")))
+            groupings = (np.bincount(groups, sizes, n).max() for groups in product(range(n), repeat=6))
+            largest = max(map(len, data.folds(n, rng)))
+            assert largest <= (4 / 3 - 1 / (3 * n)) * min(groupings)
+
+
+def test_the_rng_alone_decides_the_folds():
+    def drawn(seed):
+        return [fold.names for fold in TEN_BY_SIX.folds(5, np.random.default_rng(seed))]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [
+        (7, "--folds 7: expected a subject for each fold, got 6: a, b, c, .*; at most --folds 6 can be had"),
+        (1, "at least 2 groups of subjects, got 1"),
+        (0, "at least 2 groups of subjects, got 0"),
+    ],
+)
+def test_folds_that_cannot_be_had_are_refused(n, words):
+    with pytest.raises(InputError, match=words):
+        UNEVEN.folds(n, np.random.default_rng(0))
 
 
 # Two arrays and nothing else

@@ -43,13 +43,12 @@ def test_a_run_writes_all_that_it_promises(demo, tmp_path, capsys):
     assert PICTURES | NUMBERS <= files(tmp_path / "run") <= PICTURES | NUMBERS | {"curves.png"}
     assert json.loads((tmp_path / "run/metrics.json").read_text()) == metrics
     assert metrics.keys() == KEYS | OF_TWO
-    assert metrics["steps"] == 8 and metrics["seed"] == 4 and metrics["best_epoch"] == 2
+    assert metrics["steps"] == 6 and metrics["seed"] == 4 and metrics["best_epoch"] in (1, 2)
     assert metrics["classes"] == ["background", "structure"] and metrics["dice"] == metrics["dice_of_each"][1]
-    assert 0 <= metrics["max_probability"] <= 1 and metrics["seconds"] > 0
+    assert 0 <= metrics["max_probability"] <= 1
     with open(tmp_path / "run/history.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "4"), ("2", "8")]
-    assert float(rows[-1]["dice"]) == metrics["dice"]
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
     assert capsys.readouterr().out == (tmp_path / "run/log.txt").read_text()
     for name in PICTURES:
         assert imageio.imread(tmp_path / "run" / name, index=0).std() > 10
@@ -63,7 +62,7 @@ def test_a_run_writes_all_that_it_promises(demo, tmp_path, capsys):
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         train_modified.main([*SMALL, "--out", str(tmp_path / name)])
-    for name in (PICTURES | NUMBERS) - {"metrics.json", "log.txt"}:  # these two tell the time
+    for name in (PICTURES | NUMBERS) - {"run.json", "log.txt"}:  # the command, and the time
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
@@ -114,7 +113,7 @@ def test_real_images(kaggle, tmp_path, capsys):
     metrics = train_modified.main(
         [*SMALL, "--data", str(kaggle), "--out", str(tmp_path / "run"), "--batch", "3"]
     )
-    assert metrics["steps"] == 4  # two of three subjects, four images, in batches of 3 and 1
+    assert metrics["steps"] == 2  # one of three subjects, two images at once
     screen = capsys.readouterr().out.partition("DilatedFCN")[0].splitlines()
     assert screen[0].endswith("kaggle: 6 images, ..._mask beside each")
     assert screen[1:4] == [
@@ -124,8 +123,8 @@ def test_real_images(kaggle, tmp_path, capsys):
     ]
     assert screen[4].startswith("classes       background 9") and "nothing to find" in screen[4]
     sides = {line[:14].strip(): line[14:] for line in screen[5:]}
-    assert sides.keys() == {"to train on", "held out"}
-    assert sides["to train on"].startswith("4 images of 2 subjects: ")
+    assert sides.keys() == {"to train on", "to choose by", "held out"}
+    assert sides["to train on"].startswith("2 images of 1 subject: ")
     assert sides["held out"].startswith("2 images of 1 subject: ")
     on_both_sides = [side.partition(": ")[2].split(", ") for side in sides.values()]
     assert sorted(sum(on_both_sides, [])) == ["1", "2", "3"]
@@ -156,15 +155,16 @@ def test_training_images_are_turned_and_flipped(tmp_path, monkeypatch):
         "train_modified.random_symmetry", lambda images, masks, rng: seen.append(1) or (images, masks)
     )
     train_modified.main([*SMALL, "--out", str(tmp_path)])
-    assert len(seen) == 8
+    assert len(seen) == 6
 
 
-def test_best_threshold_is_the_training_images(tmp_path):
+def test_best_threshold_is_the_validation_images(tmp_path):
     metrics = train_modified.main([*SMALL, "--images", "20", "--out", str(tmp_path)])
-    train, held_out = phantom(20, 16).split(0.2, np.random.default_rng(0))
+    rest, held_out = phantom(20, 16).split(0.2, np.random.default_rng(0))
+    validation = rest.split(0.25, np.random.default_rng(0))[1]
     net, params, state, _ = load(tmp_path / "model.npz")
-    on_train = predict(net, params, state, train.images)[:, 0]
-    assert metrics["best_threshold"] == best_threshold(on_train, train.labels)[0]
+    scores = predict(net, params, state, validation.images)[:, 0]
+    assert metrics["best_threshold"] == best_threshold(scores, validation.labels)[0]
     assert metrics["max_probability"] == predict(net, params, state, held_out.images).max()
 
 
@@ -247,12 +247,13 @@ def test_masks_in_which_there_is_nothing(kaggle, tmp_path, capsys):
     assert "something to find, got 6 masks that are all black" in said
 
 
-def test_results_of_two_runs_do_not_mix(tmp_path, capsys):
+def test_a_run_that_diverges_at_once_takes_nothing_away(tmp_path, capsys):
     train_modified.main([*SMALL, "--out", str(tmp_path)])
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(SystemExit):
         train_modified.main([*SMALL, "--optimizer", "descent", "--rate", "1e30", "--out", str(tmp_path)])
-    assert files(tmp_path) == {"log.txt", "notes.txt"}
+    assert files(tmp_path) >= PICTURES | NUMBERS | {"notes.txt", "unfinished"}
+    assert files(tmp_path / "unfinished") == {"log.txt", "run.json"}
 
 
 def test_one_subject_cannot_be_split(kaggle, tmp_path, capsys):
@@ -275,8 +276,8 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
         )
     assert caught.value.code == 1
     assert "Try a tenth of that rate" in capsys.readouterr().err
-    assert files(tmp_path / "run") == {"log.txt"}
-    assert "Try a tenth of that rate" in (tmp_path / "run/log.txt").read_text()
+    assert files(tmp_path / "run") == {"unfinished"}
+    assert "Try a tenth of that rate" in (tmp_path / "run/unfinished/log.txt").read_text()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to a process")
@@ -302,28 +303,18 @@ def test_ctrl_c_keeps_what_was_trained(tmp_path):
         *_, row = csv.DictReader(file)
     assert stopped[:4] == [row["epoch"], "of", "100000", "epochs;"] and int(row["epoch"]) >= 3
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert (metrics["best_epoch"], metrics["steps"]) == (int(row["epoch"]), int(row["step"]))
-    assert metrics["dice"] == pytest.approx(float(row["dice"]), abs=1e-6)  # the last whole epoch is kept
+    assert metrics["best_epoch"] <= int(row["epoch"]) and metrics["steps"] == int(row["step"])
     assert files(tmp_path / "run") >= PICTURES | NUMBERS
     assert load(tmp_path / "run/model.npz")
 
 
-def test_a_reader_that_leaves_ends_the_run_without_a_word(tmp_path):
-    command = [
-        sys.executable,
-        "-u",
-        train_modified.__file__,
-        *SMALL,
-        "--epochs",
-        "1000",
-        "--out",
-        tmp_path / "run",
-    ]
+def test_a_reader_that_leaves_ends_no_training(tmp_path):
+    command = [sys.executable, "-u", train_modified.__file__, *SMALL, "--out", tmp_path / "run"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         demo.stdout.readline()
         demo.stdout.close()
         assert demo.stderr.read() == ""
-    assert demo.returncode == 141  # 128 + SIGPIPE, as of any program
+    assert demo.returncode == 0 and files(tmp_path / "run") >= PICTURES | NUMBERS
 
 
 @pytest.mark.slow

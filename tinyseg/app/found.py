@@ -17,8 +17,7 @@ from tinyseg.ops import UNLABELLED
 def describe(data: Data, args) -> str:
     """Images, sizes, what became of them, subjects, the share of each class, and who is on which side."""
     parts = {"to train on": data.train, "to choose by": data.validation, "held out": data.held_out}
-    parts = {name: part for name, part in parts.items() if part}
-    whole, preprocessing = list(parts.values()), preprocessing_of(data.train)
+    whole, preprocessing = [part for part in parts.values() if part], preprocessing_of(data.train)
     size = f"{preprocessing.size} x {preprocessing.size} pixels"
     count, colour = sum(map(len, whole)), "grey" if preprocessing.channels == 1 else "red, green and blue"
     if args.data:
@@ -37,7 +36,9 @@ def describe(data: Data, args) -> str:
         lines = {"data": f"synthetic, {count} images of {size}, seed {args.seed}"}
     lines["subjects"] = subjects_line(Counter(subject for part in whole for subject in part.subjects), args)
     lines["classes"] = shares(whole)
-    lines |= {name: side(part) for name, part in parts.items()}
+    lines |= {
+        name: side(part) if part else "nothing: a third subject is missing" for name, part in parts.items()
+    }
     form = {"width": 108, "subsequent_indent": " " * 14, "break_long_words": False, "break_on_hyphens": False}
     return "\n".join(fill(f"{name:14}{text}", **form) for name, text in lines.items())
 

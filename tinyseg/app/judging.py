@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
 from tinyseg.app.baseline import brightness_and_blur
 from tinyseg.app.data import Data
+from tinyseg.app.figures import figures, numbers, per_image, said, table_of, warnings
 from tinyseg.app.run import Log
 from tinyseg.metrics import ConfusionMatrix, best_threshold, confusion_matrix
 from tinyseg.training import Snapshot, most_probable, predict
 
 
-def judge(run: Log, net, kept: Snapshot, data: Data, *, steps: int, seed: int) -> dict:
-    """Measure on the held-out images, look behind a black mask, and write metrics.json.
+def judge(
+    run: Log, net, kept: Snapshot, data: Data, *, steps: int, seed: int, curve: Sequence[float] = ()
+) -> dict:
+    """Measure on the held-out images, look behind a black mask, write metrics.json and per_image.csv.
 
-    `kept` is what the run keeps of its training, `steps` how many it made, `seed` its seed.
+    `kept` is what the run keeps of its training, `steps` how many it made, `seed` its seed, `curve` the
+    validation Dice after each epoch.
     """
     held_out, names = data.held_out, data.train.class_names
     p = predict(net, kept.params, kept.state, held_out.images)
@@ -30,6 +35,10 @@ def judge(run: Log, net, kept: Snapshot, data: Data, *, steps: int, seed: int) -
         + f"\nheld out: {mean}Dice {counts.dice:.3f}, {mean}IoU {counts.iou:.3f}, "
         f"accuracy {counts.accuracy:.3f}; by brightness and a blur alone: {mean}Dice {baseline.dice:.3f}"
     )
+    rows = per_image(found, held_out)
+    of_images = figures(rows)
+    if words := said(of_images):
+        run.say(words)
     metrics = {
         "dice": counts.dice,
         "iou": counts.iou,
@@ -41,6 +50,7 @@ def judge(run: Log, net, kept: Snapshot, data: Data, *, steps: int, seed: int) -
         "baseline_dice": baseline.dice,
         "best_epoch": kept.epoch,
         "steps": steps,
+        "seed": seed,
     }
     if len(names) == 2:
         metrics |= behind_the_mask(run, net, kept, data, p)
@@ -53,37 +63,43 @@ def judge(run: Log, net, kept: Snapshot, data: Data, *, steps: int, seed: int) -
             f"on every pixel of the held-out images: {mean}Dice {whole.dice:.3f}; "
             f"by brightness and a blur alone: {blurred:.3f}"
         )
-    metrics["seed"] = seed
+    metrics |= of_images
+    metrics["warnings"] = warnings(of_images, curve=curve, chosen=data.validation is not None)
+    for warning in metrics["warnings"]:
+        run.say(f"warning: {warning}")
+    run.write("per_image.csv", table_of(rows))
     run.write("metrics.json", json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
 def behind_the_mask(run: Log, net, kept: Snapshot, data: Data, p: np.ndarray) -> dict:
-    """Of two classes: what another threshold than 0.5 finds, chosen on the training images."""
-    on_train = predict(net, kept.params, kept.state, data.train.images)[:, 0]  # (N, 1, H, W) -> (N, H, W)
-    threshold, _ = best_threshold(on_train, data.train.labels)
+    """Of two classes: what another threshold than 0.5 finds, chosen on the validation images.
+
+    `black_masks` is the share of the held-out images with the structure in which nothing at all is found.
+    """
+    chosen_by, name = (data.validation, "validation") if data.validation else (data.train, "training")
+    scores = predict(net, kept.params, kept.state, chosen_by.images)[:, 0]  # (N, 1, H, W) -> (N, H, W)
+    threshold, _ = best_threshold(scores, chosen_by.labels)
     there = confusion_matrix(most_probable(p, threshold), data.held_out.labels)
     if not most_probable(p).any():
         run.say(
             f"Every predicted mask is black: the highest probability anywhere is {p.max():.3f}. "
             "What lies behind it is in probability.png."
         )
-    run.say(f"at a threshold of {plain(threshold)}, the best on the training images: Dice {there.dice:.3f}")
+    run.say(f"at a threshold of {plain(threshold)}, the best on the {name} images: Dice {there.dice:.3f}")
+    somewhere = (data.held_out.labels == 1).any(axis=(1, 2))
+    black = ~(p[:, 0] > 0.5).any(axis=(1, 2))  # (N, 1, H, W) -> (N,)
     return {
         "best_threshold": threshold,
         "best_threshold_dice": there.dice,
         "max_probability": float(p.max()),
+        "black_masks": float(black[somewhere].mean()) if somewhere.any() else None,
     }
 
 
 def plain(number: float) -> str:
     """A number with three decimals, and 0 without a sign."""
     return f"{round(number, 3) + 0.0:.3f}"  # -0.0 + 0.0 is 0.0
-
-
-def numbers(scores: np.ndarray) -> list[float | None]:
-    """Scores for JSON, which has no NaN."""
-    return [None if np.isnan(score) else float(score) for score in scores]
 
 
 def table(counts: ConfusionMatrix, baseline: ConfusionMatrix, names) -> str:

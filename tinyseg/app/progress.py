@@ -149,6 +149,11 @@ class Progress:
         """Whether too many epochs went by without a better one."""
         return self.last.epoch - self.kept.epoch >= self.patience
 
+    @property
+    def curve(self) -> list[float]:
+        """The validation Dice after each epoch."""
+        return [epoch.dice for epoch in self.history()] if self.data.validation else []
+
     def history(self) -> list[Epoch]:
         """What history.csv holds."""
         with open(self.run.folder / HISTORY, newline="") as file:

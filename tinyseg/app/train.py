@@ -124,7 +124,9 @@ def train(run: Run, net: DilatedFCN, data: Data, args) -> Progress:
 def carry_out(run: Run, net: DilatedFCN, data: Data, args) -> tuple[Progress, dict]:
     """Train, judge and draw; returns how the training went, and the metrics."""
     progress = train(run, net, data, args)
-    metrics = judge(run, net, progress.kept, data, steps=progress.last.step, seed=args.seed)
+    metrics = judge(
+        run, net, progress.kept, data, steps=progress.last.step, seed=args.seed, curve=progress.curve
+    )
     draw(run, net, progress.kept, data, progress, metrics)
     return progress, metrics
 

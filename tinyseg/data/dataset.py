@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tinyseg.errors import InputError
+from tinyseg.errors import InputError, listed
 from tinyseg.ops import UNLABELLED
+
+DRAWS = 50  # of subjects to hold out; with few of unlike sizes, one draw may miss the share by far
 
 
 @dataclass(frozen=True)
@@ -85,31 +88,73 @@ class Dataset:
             of_each[name] = tuple(values[i] for i in indices) if values else ()
         return replace(self, **of_each)
 
-    def split(self, held_out: float, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
-        """(training, held out): whole subjects drawn by `rng` until a share `held_out` of the images is out.
+    def split(self, held_out: float, rng: np.random.Generator, *, stay: int = 1) -> tuple[Dataset, Dataset]:
+        """(training, held out): of whole subjects, so that about a share `held_out` of the images is out.
 
         Neighbouring frames of one patient are near-duplicates, so a split by image would test on
-        what it trained on.
+        what it trained on. The subjects come in an order drawn by `rng`, and each is held out that brings
+        the number of images nearer to the share. Of some draws the nearest counts, the first of equals. If
+        every subject is too large, the smallest is held out. At least `stay` subjects are left.
 
         Raises:
-            InputError: a share that is not between 0 and 1, or fewer than two subjects.
+            InputError: a share that is not between 0 and 1, or not more than `stay` subjects.
         """
         if not 0 < held_out < 1:
             raise InputError(f"a split needs a share between 0 and 1 to hold out, got {held_out}")
-        subjects = sorted(set(self.subjects))
-        if len(subjects) < 2:
+        sizes = self._sizes()
+        if len(sizes) <= stay:
             raise InputError(
-                f"a split by subject needs at least 2 subjects, got {len(subjects)}: {subjects}; "
+                f"a split by subject needs at least {stay + 1} subjects, got {len(sizes)}: {list(sizes)}; "
                 "a subject is what stands before a name's last underscore"
             )
-        wanted, out = held_out * len(self), set()
-        for subject in rng.permutation(subjects)[:-1]:  # the last one stays, so that training is never empty
-            if sum(s in out for s in self.subjects) >= wanted:
-                break
-            out.add(str(subject))
-        kept = [i for i, s in enumerate(self.subjects) if s not in out]
-        taken = [i for i, s in enumerate(self.subjects) if s in out]
-        return self.take(kept), self.take(taken)
+        wanted, draws = held_out * len(self), []
+        for _ in range(DRAWS):
+            out, missing = set[str](), wanted  # images that are still to be held out
+            for subject in map(str, rng.permutation(list(sizes))):
+                if len(out) < len(sizes) - stay and abs(missing - sizes[subject]) <= abs(missing):
+                    out.add(subject)
+                    missing -= sizes[subject]
+            draws.append((abs(missing), out))
+        _, nearest = min(draws, key=lambda draw: draw[0])
+        return self.parted(nearest or {min(sizes, key=sizes.__getitem__)})
+
+    def folds(self, n: int, rng: np.random.Generator) -> list[Dataset]:
+        """`n` groups of whole subjects with about equal numbers of images; each image is in one of them.
+
+        Cross-validation holds out one after the other, so that every subject is judged once. The largest
+        subjects come first, equal ones in an order drawn by `rng`, and each goes to the group that is
+        smallest so far. So the largest group is at most 4/3 of the least that any grouping can have
+        (R. L. Graham, "Bounds on Multiprocessing Timing Anomalies", SIAM J. Appl. Math. 17(2), 1969).
+
+        Raises:
+            InputError: fewer than 2 groups, or fewer subjects than groups.
+        """
+        sizes = self._sizes()
+        if n < 2:
+            raise InputError(f"--folds: expected at least 2 groups of subjects, got {n}")
+        if len(sizes) < n:
+            raise InputError(
+                f"--folds {n}: expected a subject for each fold, got {len(sizes)}: {listed(sizes)}; "
+                f"at most --folds {len(sizes)} can be had"
+            )
+        groups: list[set[str]] = [set() for _ in range(n)]
+        counts = [0] * n
+        drawn = [str(subject) for subject in rng.permutation(list(sizes))]
+        for subject in sorted(drawn, key=sizes.__getitem__, reverse=True):  # a stable sort
+            smallest = counts.index(min(counts))
+            groups[smallest].add(subject)
+            counts[smallest] += sizes[subject]
+        return [self.parted(group)[1] for group in groups]
+
+    def parted(self, subjects) -> tuple[Dataset, Dataset]:
+        """(images of all other subjects, images of these `subjects`), each in their order."""
+        subjects = set(subjects)
+        taken = np.array([subject in subjects for subject in self.subjects], bool)
+        return self.take(~taken), self.take(taken)
+
+    def _sizes(self) -> dict[str, int]:
+        """How many images each subject has, in the order of their names."""
+        return dict(sorted(Counter(self.subjects).items()))
 
 
 def _class_names(labels) -> tuple[str, ...]:
