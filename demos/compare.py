@@ -1,37 +1,49 @@
-"""Train the article's two networks over several seeds on the same data, and tabulate what came out.
+"""Train the article's two networks over several seeds, each on the same data, and tabulate what came out.
 
-A third row shows what dilation is for: the modified network with every dilation set to 1. With --apart,
-the article's three changes are made one by one too, for it never said which of them did it.
+A third row shows what dilation is for: the modified network with every dilation set to 1. With --apart, the
+article's three changes are made one by one too, for it never said which of them did it. Then each network
+gets another norm, other initial weights, and other rates.
 """
 
-from dataclasses import replace
+from io import BytesIO
 from itertools import product
 
-from tinyseg import modified, original, predict
+import numpy as np
+
+from tinyseg import load, predict
 from tinyseg.app.data import load_data
 from tinyseg.app.drawing import choose
-from tinyseg.app.flags import flags, network_fields, positive
-from tinyseg.app.run import Run, guarded
-from tinyseg.app.train import carry_out
+from tinyseg.app.experiments import run_experiments
+from tinyseg.app.flags import flags, plain, positive, restored, saved
+from tinyseg.app.run import LOG, Log, alone, guarded, make, versions
+from tinyseg.app.train import experiment, folder_name
 from tinyseg.io import pictures
 from tinyseg.training import most_probable
 
 
-def networks(args) -> dict:
-    """What is trained, by name."""
-    fields = network_fields(args)
+def changes(args) -> dict[str, dict]:
+    """What is trained, by name: the flags, or fields of the network, that each changes."""
     nets = {
-        "original": original(**fields),
-        "modified": modified(**fields),
-        "modified, every dilation 1": modified(**{**fields, "dilations": (1,) * len(args.dilations)}),
+        "original": {"network": "original"},
+        "modified": {"network": "modified"},
+        "modified, every dilation 1": {"network": "modified", "dilations": (1,) * len(args.dilations)},
     }
-    if args.apart:
-        losses = {"softmax": "cross-entropy", "linear": "squared error"}
-        for residual, dropout, head in product((False, True), (0.5, 0.0), losses):
-            name = f"{'residual' if residual else 'no residual'}, dropout {dropout:g}, {losses[head]}"
-            nets[name] = replace(nets["original"], residual=residual, dropout=dropout, head=head)
-        del nets["no residual, dropout 0.5, cross-entropy"]  # the original
-        del nets["residual, dropout 0, squared error"]  # the modified
+    if not args.apart:
+        return nets
+    losses = {"softmax": "cross-entropy", "linear": "squared error"}
+    for residual, dropout, head in product((False, True), (0.5, 0.0), losses):
+        name = f"{'residual' if residual else 'no residual'}, dropout {dropout:g}, {losses[head]}"
+        change = {"network": "original", "residual": residual, "dropout": dropout, "head": head}
+        if (residual, dropout, head) not in ((False, 0.5, "softmax"), (True, 0.0, "linear")):
+            nets[name] = change  # those two are the original and the modified
+    others = {
+        "instance norm": {"norm": "instance"},
+        "He's initial weights": {"weight_std": None},
+        "rate 0.003": {"rate": 0.003},
+        "rate 0.01": {"rate": 0.01},
+    }
+    for network, (words, change) in product(("original", "modified"), others.items()):
+        nets[f"{network}, {words}"] = {"network": network, **change}
     return nets
 
 
@@ -39,52 +51,105 @@ def networks(args) -> dict:
 def main(argv=None):
     parser = flags(__doc__, "modified", out="runs/compare")
     parser.add_argument("--seeds", type=positive, default=5, metavar="N", help="how many seeds (default 5)")
-    parser.add_argument("--apart", action="store_true", help="also each mixture of the three changes")
+    parser.add_argument("--apart", action="store_true", help="also each change alone, norms, weights, rates")
+    parser.add_argument("--quick", action="store_true", help="100 images, 20 epochs, 2 seeds: two minutes")
     args = parser.parse_args(argv)
-    seeds = range(args.seed, args.seed + args.seeds)
-    table, top = {name: [] for name in networks(args)}, None
-    for seed in seeds:
-        args.seed = seed  # of everything below
-        data = load_data(args)
-        top = top or Run(args.out)
-        shown = data.held_out.take(choose(data.held_out))
-        columns = [
-            [pictures.grey(plane) for plane in planes] for planes in (shown.images[:, 0], shown.labels)
-        ]
-        for name, net in networks(args).items():
-            folder = name.replace(",", "").replace(" ", "-") + f"-seed-{seed}"
-            with Run(args.out / folder, quiet=True) as run:
-                trained, metrics = carry_out(run, net, data, args)
-            if trained.interrupted:
-                raise KeyboardInterrupt
-            top.say(f"seed {seed}, {name}: Dice {metrics['dice']:.3f} in {metrics['seconds']:.0f} s")
-            table[name].append(metrics)
-            p = predict(net, trained.kept.params, trained.kept.state, shown.images)
-            columns.append([pictures.grey(labels) for labels in most_probable(p)])
-            if name == "original":  # what lies behind it, brightened
-                columns.append([pictures.grey(pictures.full_contrast(plane[0], p)) for plane in p])
-        if seed == seeds[0]:
-            sheet = pictures.grid([list(row) for row in zip(*columns[:6])], width=128)
-            pictures.write_image(args.out / "compare.png", sheet)
+    if args.quick:
+        parser.set_defaults(images=100, epochs=20, seeds=2)
+        args = parser.parse_args(argv)
+
+    # One run for each network and seed. All that it needs is in its settings, so any machine can do it.
+    nets, seeds = changes(args), range(args.seed, args.seed + args.seeds)
+    runs = {}
+    for seed, (name, change) in product(seeds, nets.items()):
+        change = {key: plain(value) for key, value in change.items()}
+        runs[f"{name}, seed {seed}"] = saved(args) | change | {"seed": seed, "out": str(args.out)}
+
+    make(args.out)
+    with alone(args.out):
+        top = Log(args.out)
+        results = run_experiments(
+            experiment, runs, table=args.out / "runs.csv", scheduler=args.scheduler, say=top.say
+        )
+        table = {name: [results[f"{name}, seed {seed}"] for seed in seeds] for name in nets}
+        top.say("\n" + markdown(table))
         top.write("table.md", markdown(table) + "\n")
-    top.say("\n" + markdown(table))
+        top.write("logs.txt", logs(args.out, runs))
+        pictures.write_image(args.out / "compare.png", masks(args, runs, list(nets)[:3], seeds[0]))
+        dots(top, table)
     return table
 
 
 def markdown(table: dict) -> str:
-    """One row for each network, its seeds side by side in each cell."""
+    """One row for each network: its seeds side by side, mean and standard deviation."""
     lines = [
-        "| network | held-out Dice | at the best threshold | highest probability |",
-        "|---|---|---|---|",
+        "| network | held-out Dice | mean | at the best threshold | mean | black masks | highest value |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, runs in table.items():
-        cells = [
-            " ".join(f"{run[key]:.2f}" for run in runs)
-            for key in ("dice", "best_threshold_dice", "max_probability")
-        ]
-        lines.append(f"| {' | '.join([name, *cells])} |")
-    baseline = " ".join(f"{run['baseline_dice']:.2f}" for run in table["original"])
-    return "\n".join([*lines, f"| brightness and a blur alone, no network | | {baseline} | |"])
+        cells = [name]
+        for key in ("dice", "best_threshold_dice"):
+            values = [run[key] for run in runs]
+            spread = f" ± {np.std(values, ddof=1):.2f}" if values[1:] else ""
+            cells += [" ".join(f"{value:.2f}" for value in values), f"{np.mean(values):.2f}{spread}"]
+        cells.append(f"{np.mean([run['black_masks'] for run in runs]):.0%}")
+        cells.append(" ".join(f"{run['max_probability']:.2f}" for run in runs))
+        lines.append(f"| {' | '.join(cells)} |")
+    baseline = [run["baseline_dice"] for run in table["original"]]
+    each, mean = " ".join(f"{value:.2f}" for value in baseline), np.mean(baseline)
+    return "\n".join([*lines, f"| brightness and a blur alone, no network | {each} | {mean:.2f} | | | | |"])
+
+
+def logs(folder, runs: dict) -> str:
+    """The complete logs of all runs, after the versions of what computed them."""
+    parts = [" ".join(f"{name} {version}" for name, version in versions().items())]
+    for name in runs:
+        log = (folder / folder_name(name) / LOG).read_text(errors="replace")
+        parts.append(f"==== {name}\n{log.rpartition('pictures,')[0].strip()}")
+    return "\n\n".join(parts) + "\n"
+
+
+def masks(args, runs: dict, names: list[str], seed: int) -> np.ndarray:
+    """Held-out images in rows: image, truth, what each network finds; of the first also what is behind."""
+    data = load_data(restored(runs[f"{names[0]}, seed {seed}"]))
+    shown = data.held_out.take(choose(data.held_out))
+    columns = [[pictures.grey(plane) for plane in planes] for planes in (shown.images[:, 0], shown.labels)]
+    for name in names:
+        net, params, state, _ = load(args.out / folder_name(f"{name}, seed {seed}") / "model.npz")
+        p = predict(net, params, state, shown.images)
+        columns.append([pictures.grey(labels) for labels in most_probable(p)])
+        if name == names[0]:  # brightened
+            columns.append([pictures.grey(pictures.full_contrast(plane[0], p)) for plane in p])
+    return pictures.grid([list(row) for row in zip(*columns)], width=128)
+
+
+def dots(top: Log, table: dict) -> None:
+    """dice.png: a row for each network, a dot for each seed, where matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        top.say("no dice.png, because matplotlib is not installed")
+        return
+    figure = Figure(figsize=(8, 0.9 + 0.3 * len(table)), layout="constrained")
+    axes = figure.subplots()
+    rows = range(len(table))
+    for key, label, colour, shift in (
+        ("dice", "at a threshold of 0.5", "#0072b2", -0.12),
+        ("best_threshold_dice", "at the threshold chosen on validation images", "#e69f00", 0.12),
+    ):
+        dice = [[run[key] for run in runs] for runs in table.values()]  # (networks, seeds)
+        places = np.repeat(np.add(rows, shift), len(dice[0]))
+        axes.plot(np.ravel(dice), places, "o", color=colour, alpha=0.6, markersize=5)
+        axes.plot(np.mean(dice, axis=1), np.add(rows, shift), "|", color=colour, markersize=12, label=label)
+    axes.set_yticks(rows, table)
+    axes.invert_yaxis()
+    axes.set_xlim(-0.03, 1)
+    axes.set_xlabel("held-out Dice; a dot for each seed, a line for their mean")
+    axes.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    top.write("dice.png", content.getvalue())
 
 
 if __name__ == "__main__":

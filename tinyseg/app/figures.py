@@ -222,7 +222,11 @@ def said(figures: dict) -> str:
             line += ", {:.2f} to {:.2f} (95% interval of the mean, {})".format(*dice["interval"], count)
         lines.append(line)
     if (empty := figures["empty"])["images"]:
-        whole = f", among them all of {plural(empty['subjects'], 'subject')}" if not alone else ""
+        whole = (
+            f", among them all of {plural(empty['subjects'], 'subject')}"
+            if empty["subjects"] and not alone
+            else ""
+        )
         lines.append(
             f"nothing is there in {plural(empty['images'], 'image')}{whole}; these have no Dice: something "
             f"was falsely found in {empty['found_in']} of them, {plural(empty['pixels'], 'pixel')} in all"

@@ -97,6 +97,10 @@ def flags(story: str, network: str, out: str, prog: str | None = None) -> Parser
     add("--resume", None, "DIR", "go on with the run in this folder that was killed or stopped, by its flags",
         type=folder)  # fmt: skip
     add("--model", None, "FILE", "start from what this model has learnt, rather than at random", type=folder)
+    add("--folds", None, "N", "cross-validation: N networks, each with other subjects held out",
+        type=number(int, 3, "a whole number of at least 3"))  # fmt: skip
+    add("--scheduler", None, "ADDRESS", "of many runs: tcp://HOST:PORT of a Dask scheduler, or local; "
+        "without it, processes on this machine")  # fmt: skip
     add("--images", usual["images"], "N", "synthetic images, of which a fifth is held out",
         type=number(int, 5, "a whole number of at least 5"))  # fmt: skip
     add("--size", usual["size"], "N", "side in pixels; of your images, the centre square is resized to it",
@@ -125,8 +129,12 @@ def flags(story: str, network: str, out: str, prog: str | None = None) -> Parser
 
 
 def network_fields(args) -> dict:
-    """The flags that are fields of every network."""
-    return {"maps": args.maps, "dilations": args.dilations, "engine": ENGINES[args.engine]}
+    """The flags that are fields of every network, and other fields that an experiment changes."""
+    changed = {name: getattr(args, name) for name in CHANGES if hasattr(args, name)}
+    return {"maps": args.maps, "dilations": args.dilations, "engine": ENGINES[args.engine]} | changed
+
+
+CHANGES = ("residual", "dropout", "head", "norm", "weight_std")
 
 
 def optimizer_of(args):
@@ -169,10 +177,7 @@ def parsed(parser: Parser, argv) -> argparse.Namespace:
             f"--resume {args.resume}: expected a run of {args.network}, as this command's, got one of "
             f"{saved.get('network')}"
         )
-    for name, value in saved.items():
-        value = tuple(value) if isinstance(value, list) else value
-        setattr(args, name, Path(value) if value is not None and name in ("data", "model") else value)
-    args.out = args.resume
+    vars(args).update(vars(restored(saved)), out=args.resume)
     return args
 
 
@@ -180,8 +185,18 @@ UNSAID = object()
 
 
 def saved(args) -> dict:
-    """All flags but where the results are, for JSON."""
-    return {name: plain(value) for name, value in vars(args).items() if name not in ("out", "resume")}
+    """All flags that say how one network is trained, for JSON."""
+    return {name: plain(value) for name, value in vars(args).items() if name not in NOT_OF_A_RUN}
+
+
+NOT_OF_A_RUN = ("out", "resume", "folds", "scheduler", "seeds", "apart", "quick")  # where, whether, how often
+
+
+def restored(saved: dict) -> argparse.Namespace:
+    """The flags again, from what `saved` gave."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    paths = {name: Path(values[name]) for name in ("data", "model") if values.get(name)}
+    return argparse.Namespace(**values | paths)
 
 
 def plain(value):

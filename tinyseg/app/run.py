@@ -295,6 +295,18 @@ def flags_of(home: Path) -> dict | None:
                      "start one without --resume")  # fmt: skip
 
 
+def left_behind(home: Path, flags: dict) -> bool:
+    """Whether a run with these flags was killed there; what one with others left is taken away."""
+    work = home / "unfinished"
+    try:
+        if flags_of(home) == flags and (work / STATE).exists():
+            return True
+    except InputError:
+        pass
+    clear(work)
+    return False
+
+
 def make(folder: Path) -> None:
     """The folder, if it is not there yet."""
     try:

@@ -6,7 +6,9 @@ honeycomb beside the artery; lung CT for lungnet, of which only a part is annota
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 from tinyseg.app.data import Data, load_data
 from tinyseg.app.drawing import draw
@@ -18,13 +20,14 @@ from tinyseg.app.flags import (
     network_fields,
     optimizer_of,
     parsed,
+    restored,
     saved,
     schedule_of,
 )
 from tinyseg.app.found import describe
 from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
-from tinyseg.app.run import Run, flags_of, guarded
+from tinyseg.app.run import Run, flags_of, guarded, left_behind
 from tinyseg.data import Dataset, random_symmetry
 from tinyseg.errors import InputError
 from tinyseg.fast.memory import keep_memory
@@ -41,7 +44,7 @@ def network(args, classes: int) -> DilatedFCN:
     if args.network == "lungnet":
         widths = (4 * args.maps, args.maps)  # the paper's, 128 and 32, for its 32 maps
         how = {"channels": args.channels, "classes": classes, "norm": args.norm, "widths": widths}
-        return lungnet(**network_fields(args), **how)
+        return lungnet(**network_fields(args) | how)
     return {"modified": modified, "original": original}[args.network](**network_fields(args))
 
 
@@ -137,6 +140,34 @@ def follow(args) -> dict:
     net = network(args, data.train.classes)
     with Run(args.out, saved(args), resume=bool(args.resume)) as run:
         return carry_out(run, net, data, args)[1]
+
+
+def experiment(name: str, settings: dict) -> dict:
+    """One of many runs, in the folder settings["out"] / name: its figures, for a table.
+
+    `settings` are all flags as `flags.saved` gives them, and fields of the network that are to be changed. A
+    run that a lost worker left behind goes on.
+    """
+    args = restored({key: value for key, value in settings.items() if key != "out"})
+    args.out, flags = Path(settings["out"]) / folder_name(name), saved(args)
+    data = load_data(args)
+    net = network(args, data.train.classes)
+    with Run(args.out, flags, resume=left_behind(args.out, flags), quiet=True) as run:
+        _, metrics = carry_out(run, net, data, args)
+    if not run.ended:
+        raise KeyboardInterrupt
+    return {key: metrics[key] for key in FIGURES if key in metrics} | {"seconds": round(run.seconds, 1)}
+
+
+FIGURES = (
+    "dice", "iou", "best_threshold", "best_threshold_dice", "max_probability", "black_masks", "baseline_dice",
+    "best_epoch", "steps",
+)  # fmt: skip
+
+
+def folder_name(name: str) -> str:
+    """A run's name as that of a folder."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-")
 
 
 def parse(argv):
