@@ -12,7 +12,7 @@ from tinyseg.app.flags import flags, network_fields, optimizer_of, parsed, saved
 from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
 from tinyseg.app.run import Run, guarded
-from tinyseg.app.train import introduce, start
+from tinyseg.app.train import follow, introduce, start
 from tinyseg.data import random_symmetry
 from tinyseg.fast.memory import keep_memory
 from tinyseg.io.preprocessing import preprocessing_of
@@ -71,7 +71,8 @@ def story(args, network):
 
 @guarded  # a mistake in the flags or files ends in one line, not in a traceback
 def main(argv=None):
-    return story(parsed(flags(__doc__, "modified", out="runs/modified"), argv), modified)
+    args = parsed(flags(__doc__, "modified", out="runs/modified"), argv)
+    return follow(args) if args.folds else story(args, modified)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from train_modified import story
 from tinyseg import original
 from tinyseg.app.flags import flags, parsed
 from tinyseg.app.run import guarded
+from tinyseg.app.train import follow
 
 
 @guarded
 def main(argv=None):
-    return story(parsed(flags(__doc__, "original", out="runs/original"), argv), original)
+    args = parsed(flags(__doc__, "original", out="runs/original"), argv)
+    return follow(args) if args.folds else story(args, original)
 
 
 if __name__ == "__main__":

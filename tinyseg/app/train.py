@@ -136,6 +136,10 @@ def carry_out(run: Run, net: DilatedFCN, data: Data, args) -> tuple[Progress, di
 
 def follow(args) -> dict:
     """Do what the flags say, and return the metrics."""
+    if args.folds:
+        from tinyseg.app.folds import cross_validate  # which needs this file
+
+        return cross_validate(args)
     data = load_data(args)
     net = network(args, data.train.classes)
     with Run(args.out, saved(args), resume=bool(args.resume)) as run:
