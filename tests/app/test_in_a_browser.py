@@ -50,7 +50,9 @@ def small(tmp_path_factory):
     names, subjects = small.data.held_out.names, small.data.held_out.subjects
     rows = [{"name": name, "subject": subject, "dice": 0.5} for name, subject in zip(names, subjects)]
     values = small.run, small.p, small.data, small.metrics, small.history
-    write_report(*values, command="tinyseg train " + "--flag " * 40, found="word " * 60, rows=rows)
+    write_report(
+        *values, title="A run", command="tinyseg train " + "--flag " * 40, found="word " * 60, rows=rows
+    )
     return small
 
 

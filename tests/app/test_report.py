@@ -88,7 +88,7 @@ def run_with_a_page(folder):
     draw(small.run, small.p, small.data, small.metrics, small.history, small.frames, 1)
     rows = [{"name": "a", "subject": "s", "dice": 0.5, "iou": None}]
     values = small.run, small.p, small.data, small.metrics, small.history
-    report.write_report(*values, command="tinyseg train", found="data   ten", rows=rows)
+    report.write_report(*values, title="A run", command="tinyseg train", found="data   ten", rows=rows)
     return small, (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -99,7 +99,7 @@ def written(tmp_path_factory):
 
 def test_the_same_run_gives_the_same_bytes(written, tmp_path):
     small, content = written
-    assert run_with_a_page(tmp_path / small.run.folder.name)[1] == content
+    assert run_with_a_page(tmp_path)[1] == content
 
 
 def test_a_page_asks_for_nothing_from_elsewhere(written):
@@ -181,7 +181,7 @@ def test_a_page_says_how_many_images_it_leaves_out(count, side, kept):
 def test_of_many_classes_there_is_no_slider(tmp_path):
     small = train_small(tmp_path, "lungnet", "--size", "32")
     data = small.run, small.p, small.data, small.metrics, small.history
-    report.write_report(*data, command="x", found="y")
+    report.write_report(*data, title="A run", command="x", found="y")
     content = (tmp_path / "report.html").read_text(encoding="utf-8")
     read = Reader(content)
     assert not read.all("input") and not read.open

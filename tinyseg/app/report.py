@@ -242,8 +242,8 @@ def slider(images: Sequence[Shown], marks: dict[str, float]) -> str:
     )
     outline = ", and yellow the outline of the truth" if truth else ""
     return f"""
-<p>Move the slider, by hand or by arrow keys, from the lowest probability to the highest. Blue is where the
-probability is above the threshold{outline}.{" " + left_out if len(held) < len(images) else ""}</p>
+<p>Move the slider, by hand or by arrow keys. Blue is where the probability is above the
+threshold{outline}.{" " + left_out if len(held) < len(images) else ""}</p>
 <noscript><p class="warnings">The slider needs JavaScript.</p></noscript>
 <div>{buttons}
 <span class="choice"><input type="checkbox" id="behind" autocomplete="off">
@@ -375,13 +375,14 @@ def write_report(
     metrics: dict,
     history: Sequence[Epoch],
     *,
+    title: str,
     command: str,
     found: str,
     rows: Sequence[dict] = (),
 ) -> None:
     """Write report.html of what a run has drawn and measured.
 
-    `p` is as for `draw`, `command`, `found` and `rows` are as for `training_page`.
+    `p` is as for `draw`, the rest as for `training_page`; the Dice follows the title.
     """
     held_out, name = data.held_out, "validation" if data.validation else "held out"
 
@@ -392,7 +393,7 @@ def write_report(
     shown = zip(held_out.names, images, p[:, 0], held_out.labels) if p.shape[1] == 1 else ()
     pictures = {each: (run.folder / each) for each in PICTURES}
     content = training_page(
-        f"{run.folder.name}: Dice {words(metrics['dice'])}",
+        f"{title}: Dice {words(metrics['dice'])}",
         command=command,
         versions=versions(),
         found=found,
