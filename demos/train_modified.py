@@ -7,12 +7,11 @@ error. The images are synthetic ultrasound in which the nerve is the one honeyco
 
 from tinyseg import evaluate, fit, modified, save
 from tinyseg.app.data import load_data
-from tinyseg.app.drawing import draw
 from tinyseg.app.flags import flags, network_fields, optimizer_of, parsed, saved, schedule_of
 from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
 from tinyseg.app.run import Run, guarded
-from tinyseg.app.train import follow, introduce, start
+from tinyseg.app.train import follow, introduce, show, start
 from tinyseg.data import random_symmetry
 from tinyseg.fast.memory import keep_memory
 from tinyseg.io.preprocessing import preprocessing_of
@@ -64,8 +63,8 @@ def story(args, network):
         how = {"steps": progress.last.step, "seed": args.seed, "curve": progress.curve}
         metrics = judge(run, net, kept, data, **how)
 
-        # 7. The pictures.
-        draw(run, net, kept, data, progress, metrics)
+        # 7. The pictures, and a page with all of it.
+        show(run, net, data, progress, metrics, args)
     return metrics
 
 

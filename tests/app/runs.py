@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 SMALL = ["--images", "10", "--size", "16", "--epochs", "2", "--maps", "1", "--dilations", "1,2"]
-NUMBERS = {"log.txt", "history.csv", "metrics.json", "model.npz", "per_image.csv", "run.json"}
+NUMBERS = {"log.txt", "history.csv", "metrics.json", "model.npz", "per_image.csv", "run.json", "report.html"}
 ALWAYS = {"masks.png", "overlays.png", "data.png", "steps.gif", "epochs.gif"}
 PICTURES = ALWAYS | {"probability.png"}  # of two classes
 KEYS = {

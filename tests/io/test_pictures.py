@@ -2,6 +2,8 @@
 
 import imageio.v3 as imageio
 import numpy as np
+import pytest
+from PIL import ImageFont
 
 from tinyseg.io import pictures
 
@@ -32,7 +34,7 @@ def test_grid_places_and_enlarges():
     black, white = np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 200, np.uint8)
     sheet = pictures.grid([[black, white], [white, black]], width=12, gap=1)
     assert sheet.shape == (2 * 9 + 1, 2 * 13 + 1, 3)
-    assert (sheet[1:9, 1:13] == 0).all() and (sheet[1:9, 14:26] == 200).all() and (sheet[0] == 255).all()
+    assert (sheet[1:9, 1:13] == 0).all() and (sheet[1:9, 14:26] == 200).all() and (sheet[0] == 208).all()
 
 
 def test_files_can_be_read_back(tmp_path):
@@ -89,3 +91,35 @@ def test_images_of_16_bits_and_of_many_pages(tmp_path):
     pictures.write_image(tmp_path / "pages.tif", pages, pages=True)
     read = imageio.imread(tmp_path / "pages.tif", index=..., plugin="pillow")
     np.testing.assert_array_equal(read, pages)
+
+
+@pytest.mark.parametrize("width", [9, 60, 120, 1000])
+def test_wrapped_text_fits_and_loses_no_letter(width):
+    font = ImageFont.load_default(14)
+    text = "mask at the best threshold of Donaudampfschiffahrtsgesellschaft, 0.43"
+    lines = pictures.wrapped(text, font, width)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert all(font.getlength(line) <= width or len(line) == 1 for line in lines)
+    assert (len(lines) == 1) == (width == 1000)
+
+
+def test_captions_stand_over_their_columns_and_end_right_above_the_picture():
+    strip = pictures.captions(("one", "a caption of some lines"), 200, 14)
+    dark = strip.max(axis=-1) < 128
+    assert strip.shape == (2 * 18 + 6, 200, 3)
+    columns = np.flatnonzero(dark[:, :100].any(axis=0))
+    assert abs(columns.mean() - 50) < 3  # in the middle
+    assert not dark[:18, :100].any() and dark[18:, :100].any() and dark[:18, 100:].any()
+    assert not dark[:, [0, 99, 100, 199]].any() and not dark[[0, -1]].any()
+
+
+def test_one_name_stands_over_the_whole_grid_and_letters_grow_with_the_pictures():
+    small, large = (np.zeros((side, side, 3), np.uint8) for side in (192, 560))
+    heights = []
+    for picture in (small, large):
+        plain, named = (pictures.grid([[picture] * 3], names=names) for names in ((), ("of all",)))
+        np.testing.assert_array_equal(named[-len(plain) :], plain)
+        heights.append(len(named) - len(plain))
+        dark = np.flatnonzero((named[: heights[-1]].max(axis=-1) < 128).any(axis=0))
+        assert abs(dark.mean() - named.shape[1] / 2) < 5
+    assert 2 * heights[0] < heights[1] < 4 * heights[0]

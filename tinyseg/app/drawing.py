@@ -7,50 +7,75 @@ from io import BytesIO
 import numpy as np
 
 from tinyseg.app.data import Data
-from tinyseg.app.progress import Progress
+from tinyseg.app.judging import plain
+from tinyseg.app.progress import Epoch
 from tinyseg.app.run import Log
 from tinyseg.data import Dataset
 from tinyseg.io import pictures
-from tinyseg.io.pictures import grey, label_map, overlay, tinted
+from tinyseg.io.pictures import full_contrast, grey, label_map, overlay, tinted
 from tinyseg.ops import UNLABELLED
-from tinyseg.training import Snapshot, most_probable, predict
+from tinyseg.training import most_probable
+
+Column = list[np.ndarray]  # pictures below each other, under one caption
 
 
-def draw(run: Log, net, kept: Snapshot, data: Data, progress: Progress, metrics: dict) -> None:
-    """Some held-out images with what is known and what was predicted; the data, the epochs, the curves."""
+def draw(
+    run: Log,
+    p: np.ndarray,
+    data: Data,
+    metrics: dict,
+    history: list[Epoch],
+    frames: list[tuple[int, np.ndarray]],
+    watched: int,
+) -> None:
+    """Some held-out images with what is known and what was predicted; the data, the epochs, the curves.
+
+    Args:
+        p: the probabilities of all held-out images, (N, 1 or classes, H, W).
+        metrics: of two classes with `best_threshold`.
+        frames: number of the epoch (0: before training), and what was predicted then, (H, W) uint8: of two
+            classes the probability times 255, of more the class.
+        watched: the number of the held-out image that the frames are of.
+    """
     names, chosen = data.train.class_names, choose(data.held_out)
-    known = {"annotated": data.held_out, "truth": data.truth} if data.truth else {"truth": data.held_out}
+    count, p = len(names), p[chosen]
+    known = {"annotation": data.held_out, "truth": data.truth} if data.truth else {"truth": data.held_out}
     images = data.held_out.images.mean(axis=1)  # (N, channels, H, W) -> (N, H, W)
-    p = predict(net, kept.params, kept.state, data.held_out.images[chosen])
-
-    def maps(i, probabilities):
-        """The label maps of held-out image i by name."""
-        there = {name: part.labels[i] for name, part in known.items()}
-        return there | {"prediction": most_probable(probabilities)}
-
-    def plain(i, probabilities):
-        return [grey(images[i]), *(plane(labels, len(names)) for labels in maps(i, probabilities).values())]
-
-    def on_image(i, probabilities):
-        return [on(images[i], labels, name, len(names)) for name, labels in maps(i, probabilities).items()]
-
-    rows, overlays = ([one(*each) for each in zip(chosen, p)] for one in (plain, on_image))
-    sheet(run, "masks.png", rows, names)
-    sheet(run, "overlays.png", [[row[0], *over] for row, over in zip(rows, overlays)], names)
-    steps = [list(column) for column in zip(*(row + over for row, over in zip(rows, overlays)))]
-    animation(run, "steps.gif", [[step] for step in steps], names, seconds=1.2)
-    epochs = [
-        [[*plain(progress.shown, p[:1])[:-1], grey(f / 255) if len(names) == 2 else label_map(f, len(names))]]
-        for _, f in progress.frames
-    ]
-    if len(names) == 2:  # how sure it is can be shown, too
-        cut = (grey(most_probable(one, metrics["best_threshold"])) for one in p)
-        soft = (grey(pictures.full_contrast(one[0], p)) for one in p)
-        sheet(run, "probability.png", [[*row[:-1], *two] for row, two in zip(rows, zip(soft, cut))], names)
-    animation(run, "epochs.gif", epochs + epochs[-1:] * 4, names, seconds=0.3)
-    sheet(run, "data.png", contact_sheet(data.train), names)
-    curves(run, progress)
-    run.say(f"masks.png has, from left to right: image, {', '.join(known)}, prediction")
+    labels = {name: part.labels[chosen] for name, part in known.items()}  # (chosen, H, W) under each caption
+    labels["prediction"] = np.stack([most_probable(one) for one in p])
+    image = {"image": [grey(one) for one in images[chosen]]}
+    masks = {name: [plane(one, count) for one in column] for name, column in labels.items()}
+    overlays = {
+        f"{name} on the image": [on(*pair, name, count) for pair in zip(images[chosen], column)]
+        for name, column in labels.items()
+    }
+    sheets = {"masks.png": image | masks, "overlays.png": image | overlays}
+    if count == 2:  # how sure it is can be shown, too
+        threshold = metrics["best_threshold"]
+        spread = f"probabilities with full contrast, {plain(p.min())} (black) to {plain(p.max())} (white)"
+        sheets["probability.png"] = {
+            **image,
+            "truth": masks["truth"],
+            spread: [grey(full_contrast(one[0], p)) for one in p],
+            f"mask at the best threshold, {plain(threshold)}": [
+                plane(most_probable(one, threshold), 2) for one in p
+            ],
+        }
+    for name, columns in sheets.items():
+        pictures.write_image(run.folder / name, sheet(columns, names))
+    pictures.write_image(run.folder / "data.png", contact_sheet(data.train))
+    steps = (image | masks | overlays).items()
+    row = [captioned([column], (name,), names) for name, column in steps]
+    pictures.write_gif(run.folder / "steps.gif", of_one_height(row), seconds=1.2)
+    still = {"image": [grey(images[watched])]}
+    still |= {name: [plane(part.labels[watched], count)] for name, part in known.items()}
+    epochs = []
+    for epoch, frame in frames:
+        shown = grey(frame / 255) if count == 2 else label_map(frame, count)
+        epochs.append(sheet(still | {f"epoch {epoch}" if epoch else "before training": [shown]}, names))
+    epochs = of_one_height(epochs)
+    pictures.write_gif(run.folder / "epochs.gif", epochs + epochs[-1:] * 4, seconds=0.3)
+    curves(run, history, "validation" if data.validation else "held out")
     run.say(f"pictures, log.txt, history.csv, metrics.json and model.npz are in {run.home}")
 
 
@@ -66,36 +91,42 @@ def on(image: np.ndarray, labels: np.ndarray, name: str, classes: int) -> np.nda
     return overlay(image, labels == 1, pictures.PREDICTION if name == "prediction" else pictures.TRUTH)
 
 
-def with_legend(picture: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """The picture, of more than two classes with their colours below."""
+def captioned(rows: list[list[np.ndarray]], captions: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
+    """Rows of pictures as one, captions above; of more than two classes with their colours below."""
+    picture = pictures.grid(rows, names=captions)
     if len(names) == 2:
         return picture
     return np.concatenate([picture, pictures.legend(names, picture.shape[1])])
 
 
-def sheet(run: Log, name: str, rows: list[list[np.ndarray]], names: tuple[str, ...]) -> None:
-    """Write rows of pictures as one."""
-    pictures.write_image(run.folder / name, with_legend(pictures.grid(rows), names))
+def sheet(columns: dict[str, Column], names: tuple[str, ...]) -> np.ndarray:
+    """Columns of pictures as one, each under its caption."""
+    return captioned([list(row) for row in zip(*columns.values())], tuple(columns), names)
 
 
-def animation(run: Log, name: str, frames: list, names: tuple[str, ...], *, seconds: float) -> None:
-    """Write sheets as an animation."""
-    sheets = [with_legend(pictures.grid(rows), names) for rows in frames]
-    pictures.write_gif(run.folder / name, sheets, seconds=seconds)
+def of_one_height(frames: list[np.ndarray]) -> list[np.ndarray]:
+    """The frames with white above, where a caption of fewer lines makes one lower."""
+    most = max(map(len, frames))
+    return [np.pad(one, ((most - len(one), 0), (0, 0), (0, 0)), constant_values=255) for one in frames]
 
 
-def contact_sheet(data: Dataset, across: int = 6) -> list[list[np.ndarray]]:
-    """The first images in two double rows: as they are, and below with what is known of them."""
-    rows = []
-    for start in (0, across) if len(data) >= 2 * across else (0,):
-        images = data.images[start : start + across].mean(axis=1)  # (N, channels, H, W) -> (N, H, W)
-        labels = data.labels[start : start + across]
-        rows.append([grey(image) for image in images])
-        if data.classes > 2 or (data.labels == UNLABELLED).any():
-            rows.append([plane(one, data.classes) for one in labels])
-        else:
-            rows.append([on(image, one, "truth", 2) for image, one in zip(images, labels)])
-    return rows
+def contact_sheet(data: Dataset, across: int = 3) -> np.ndarray:
+    """The first twelve images, or fewer, so many across, and beside each what is known of it."""
+    many = data.classes > 2 or bool((data.labels == UNLABELLED).any())
+    images = data.images[: 4 * across].mean(axis=1)  # (N, channels, H, W) -> (N, H, W)
+    pairs = [
+        (grey(image), plane(one, data.classes) if many else on(image, one, "truth", 2))
+        for image, one in zip(images, data.labels)
+    ]
+    across = min(across, len(pairs))
+    rows = [
+        [picture for pair in pairs[start : start + across] for picture in pair]
+        for start in range(0, len(pairs) - across + 1, across)  # every row is full
+    ]
+    what = (
+        "truth on the image" if not many else "annotation" if (data.labels == UNLABELLED).any() else "truth"
+    )
+    return captioned(rows, ("image", what) * across, data.class_names)
 
 
 def choose(data: Dataset, count: int = 6) -> np.ndarray:
@@ -105,8 +136,8 @@ def choose(data: Dataset, count: int = 6) -> np.ndarray:
     return np.append(np.flatnonzero(there)[: count - len(without)], without)
 
 
-def curves(run: Log, progress: Progress) -> None:
-    """curves.png: loss, Dice and IoU by step, where matplotlib is installed."""
+def curves(run: Log, history: list[Epoch], name: str) -> None:
+    """curves.png: loss, Dice and IoU by step, where matplotlib is installed; `name` says of which images."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -114,15 +145,14 @@ def curves(run: Log, progress: Progress) -> None:
         return
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    history = progress.history()
     steps = [epoch.step for epoch in history]
-    for axes, name, label in (
+    for axes, field, label in (
         (left, "loss", "loss, training"),
-        (left, "held_out_loss", f"loss, {progress.name}"),
-        (right, "dice", f"Dice, {progress.name}"),
-        (right, "iou", f"IoU, {progress.name}"),
+        (left, "held_out_loss", f"loss, {name}"),
+        (right, "dice", f"Dice, {name}"),
+        (right, "iou", f"IoU, {name}"),
     ):
-        axes.plot(steps, [getattr(epoch, name) for epoch in history], label=label)
+        axes.plot(steps, [getattr(epoch, field) for epoch in history], label=label)
     for axes in (left, right):
         axes.set_xlabel("step")
         axes.legend()

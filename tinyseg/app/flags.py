@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from pathlib import Path
 
@@ -190,6 +191,17 @@ def saved(args) -> dict:
 
 
 NOT_OF_A_RUN = ("out", "resume", "folds", "scheduler", "seeds", "apart", "quick")  # where, whether, how often
+
+
+def command_of(args) -> str:
+    """A command that trains as these flags say: those that are not as usual, and not where the results go."""
+    usual = saved(flags("", args.network, "runs").parse_args([]))
+    words = ["tinyseg", "train", "--network", args.network]
+    for name, value in saved(args).items():
+        if name in usual and value != usual[name]:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            words += [f"--{name.replace('_', '-')}", text]
+    return shlex.join(words)
 
 
 def restored(saved: dict) -> argparse.Namespace:

@@ -23,7 +23,7 @@ from tinyseg.errors import InputError, listed
 from tinyseg.io.files import PART, append, held, write_whole
 from tinyseg.training import Diverged
 
-ABOUT = "run.json"  # a run's flags, the command, versions; in the end also the names of all its results
+ABOUT = "run.json"  # a run's flags, and versions; in the end also the names of all its results
 STATE = "state.npz"  # of a run that has not come to the end of its training: all that it needs to go on
 LOG, HISTORY = "log.txt", "history.csv"
 FINITE = "last_finite.npz"  # of a run that diverged: the model before
@@ -122,7 +122,7 @@ class Run(Log):
     def __init__(self, home: Path, flags: dict | None = None, *, resume: bool = False, quiet: bool = False):
         self.home, self.folder, self.name = home, home / "unfinished", LOG
         self.resume, self.quiet, self.muted = resume, quiet, False
-        self.about = {"version": 1, "flags": flags or {}, "command": sys.argv[1:], "versions": versions()}
+        self.about = {"version": 1, "flags": flags or {}, "versions": versions()}
         self.errors, self.unwritten, self.start = 0, "", time.perf_counter()
         self.epoch = 0  # the last one whose state is saved
         self.ended = False  # whether the training came to its end

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from tinyseg.app.data import Data, load_data
 from tinyseg.app.drawing import draw
+from tinyseg.app.figures import rows_of
 from tinyseg.app.flags import (
     DEFAULTS,
     Parser,
+    command_of,
     flags,
     folder,
     network_fields,
@@ -27,6 +29,7 @@ from tinyseg.app.flags import (
 from tinyseg.app.found import describe
 from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
+from tinyseg.app.report import write_report
 from tinyseg.app.run import Run, flags_of, guarded, left_behind
 from tinyseg.data import Dataset, random_symmetry
 from tinyseg.errors import InputError
@@ -36,7 +39,7 @@ from tinyseg.io.models import load, save
 from tinyseg.io.preprocessing import preprocessing_of
 from tinyseg.networks import DilatedFCN, lungnet, modified, original
 from tinyseg.ops import median_frequency, semi_supervised
-from tinyseg.training import Snapshot, begin, evaluate, fit
+from tinyseg.training import Snapshot, begin, evaluate, fit, predict
 
 
 def network(args, classes: int) -> DilatedFCN:
@@ -124,13 +127,24 @@ def train(run: Run, net: DilatedFCN, data: Data, args) -> Progress:
     return progress
 
 
+def show(run: Run, net: DilatedFCN, data: Data, progress: Progress, metrics: dict, args) -> None:
+    """The pictures, and report.html, a page with all that there is."""
+    kept, history = progress.kept, progress.history()
+    p = predict(net, kept.params, kept.state, data.held_out.images)
+    draw(run, p, data, metrics, history, progress.frames, progress.shown)
+    title, found, rows = args.network, describe(data, args), rows_of(run.folder / "per_image.csv")
+    write_report(
+        run, p, data, metrics, history, title=title, command=command_of(args), found=found, rows=rows
+    )
+
+
 def carry_out(run: Run, net: DilatedFCN, data: Data, args) -> tuple[Progress, dict]:
     """Train, judge and draw; returns how the training went, and the metrics."""
     progress = train(run, net, data, args)
     metrics = judge(
         run, net, progress.kept, data, steps=progress.last.step, seed=args.seed, curve=progress.curve
     )
-    draw(run, net, progress.kept, data, progress, metrics)
+    show(run, net, data, progress, metrics, args)
     return progress, metrics
 
 

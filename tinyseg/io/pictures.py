@@ -83,17 +83,54 @@ def legend(names: tuple[str, ...], width: int) -> np.ndarray:
     return np.asarray(strip)
 
 
-def grid(rows: list[list[np.ndarray]], *, width: int = 192, gap: int = 4) -> np.ndarray:
-    """Pictures of one size in rows, on white, each enlarged by a whole factor to about `width` pixels."""
+def captions(names: tuple[str, ...], width: int, size: int) -> np.ndarray:
+    """A white strip of that width, with each name, in letters of `size` pixels, over its share of it.
+
+    A name takes as many lines as it needs; nothing is cut off.
+    """
+    font, high, share = ImageFont.load_default(size), round(1.3 * size), width / len(names)
+    texts = [wrapped(name, font, share - size) for name in names]
+    most = max(map(len, texts))
+    strip = Image.new("RGB", (width, most * high + high // 3), "white")
+    draw = ImageDraw.Draw(strip)
+    for k, lines in enumerate(texts):
+        for i, line in enumerate(lines, most - len(lines)):  # the last line stands right above the picture
+            draw.text(((k + 0.5) * share, i * high + high // 4), line, fill="black", font=font, anchor="ma")
+    return np.asarray(strip)
+
+
+def wrapped(text: str, font, width: float) -> list[str]:
+    """The text in lines of at most that width; a word that is longer is broken."""
+    lines = [""]
+    for word in text.split():
+        together = f"{lines[-1]} {word}".lstrip()
+        if font.getlength(together) <= width:
+            lines[-1] = together
+            continue
+        lines.append("")
+        for letter in word:
+            if lines[-1] and font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return [line for line in lines if line]
+
+
+def grid(
+    rows: list[list[np.ndarray]], *, names: tuple[str, ...] = (), width: int = 192, gap: int = 4
+) -> np.ndarray:
+    """Pictures of one size in rows, on light grey, each enlarged by a whole factor to about `width` pixels.
+
+    Above stand `names`: one for each column, or one for all of them.
+    """
     factor = max(1, round(width / rows[0][0].shape[1]))
     enlarged = [[p.repeat(factor, axis=0).repeat(factor, axis=1) for p in row] for row in rows]
     h, w, _ = enlarged[0][0].shape
-    sheet = np.full((len(rows) * (h + gap) + gap, len(rows[0]) * (w + gap) + gap, 3), 255, np.uint8)
+    sheet = np.full((len(rows) * (h + gap) + gap, len(rows[0]) * (w + gap) + gap, 3), 208, np.uint8)
     for i, row in enumerate(enlarged):
         for j, picture in enumerate(row):
             top, left = gap + i * (h + gap), gap + j * (w + gap)
             sheet[top : top + h, left : left + w] = picture
-    return sheet
+    return np.concatenate([captions(names, sheet.shape[1], max(14, w // 14)), sheet]) if names else sheet
 
 
 def write_image(path: str | Path, picture: np.ndarray, *, pages: bool = False) -> None:
