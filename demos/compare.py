@@ -5,16 +5,20 @@ article's three changes are made one by one too, for it never said which of them
 gets another norm, other initial weights, and other rates.
 """
 
+import shlex
+import sys
 from io import BytesIO
 from itertools import product
 
 import numpy as np
 
 from tinyseg import load, predict
+from tinyseg.app import report
 from tinyseg.app.data import load_data
 from tinyseg.app.drawing import choose
 from tinyseg.app.experiments import run_experiments
 from tinyseg.app.flags import flags, plain, positive, restored, saved
+from tinyseg.app.report import figure, page, paragraph, section, verbatim
 from tinyseg.app.run import LOG, Log, alone, guarded, make, versions
 from tinyseg.app.train import experiment, folder_name
 from tinyseg.io import pictures
@@ -77,6 +81,9 @@ def main(argv=None):
         top.write("logs.txt", logs(args.out, runs))
         pictures.write_image(args.out / "compare.png", masks(args, runs, list(nets)[:3], seeds[0]))
         dots(top, table)
+        write_page(
+            top, args, shlex.join(["demos/compare.py", *(sys.argv[1:] if argv is None else argv)]), table
+        )
     return table
 
 
@@ -120,7 +127,8 @@ def masks(args, runs: dict, names: list[str], seed: int) -> np.ndarray:
         columns.append([pictures.grey(labels) for labels in most_probable(p)])
         if name == names[0]:  # brightened
             columns.append([pictures.grey(pictures.full_contrast(plane[0], p)) for plane in p])
-    return pictures.grid([list(row) for row in zip(*columns)], width=128)
+    captions = ["image", "truth", names[0], f"{names[0]}: probabilities, full contrast", *names[1:]]
+    return pictures.grid([list(row) for row in zip(*columns)], names=tuple(captions), width=128)
 
 
 def dots(top: Log, table: dict) -> None:
@@ -142,7 +150,7 @@ def dots(top: Log, table: dict) -> None:
         axes.plot(np.ravel(dice), places, "o", color=colour, alpha=0.6, markersize=5)
         axes.plot(np.mean(dice, axis=1), np.add(rows, shift), "|", color=colour, markersize=12, label=label)
     axes.set_yticks(rows, table)
-    axes.invert_yaxis()
+    axes.set_ylim(len(table) - 0.5, -0.5)  # the first row is at the top
     axes.set_xlim(-0.03, 1)
     axes.set_xlabel("held-out Dice; a dot for each seed, a line for their mean")
     axes.grid(axis="y", alpha=0.3)
@@ -150,6 +158,38 @@ def dots(top: Log, table: dict) -> None:
     content = BytesIO()
     figure.savefig(content, format="png", dpi=120)
     top.write("dice.png", content.getvalue())
+
+
+def write_page(top: Log, args, command: str, table: dict) -> None:
+    """report.html: the table and the pictures on one page."""
+    rows = [
+        {
+            "network": name,
+            "seed": args.seed + i,
+            "Dice": run["dice"],
+            "at the best threshold": run["best_threshold_dice"],
+            "black masks": run["black_masks"],
+            "highest value": run["max_probability"],
+        }
+        for name, runs in table.items()
+        for i, run in enumerate(runs)
+    ]
+    drawn = {
+        "compare.png": "Held-out images of the first seed.",
+        "dice.png": "Dots are seeds, lines are means.",
+    }
+    shown = [
+        figure(name, (top.folder / name).read_bytes(), text)
+        for name, text in drawn.items()
+        if (top.folder / name).exists()
+    ]
+    numbers = ", ".join(f"{name} {version}" for name, version in versions().items())
+    sections = [
+        section("What was done", verbatim(command), paragraph(numbers)),
+        section("Pictures", *shown),
+        section("Figures of the held-out images", report.table("Each network and seed", rows)),
+    ]
+    top.write("report.html", page("The networks side by side", sections))
 
 
 if __name__ == "__main__":

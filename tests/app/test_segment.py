@@ -76,6 +76,7 @@ def test_images_of_every_kind(name, model, tmp_path):
     stem = Path(name).stem
     assert files(tmp_path / "out") == {
         "segment.txt",
+        "report.html",
         *(f"{stem}_{k}.png" for k in ("mask", "probability", "overlay")),
     }
     mask, maps, overlay = (
@@ -182,6 +183,7 @@ def test_label_maps(palette, many, tmp_path, capsys):
     run(many, tmp_path, out=tmp_path / "out")
     assert files(tmp_path / "out") == {
         "segment.txt",
+        "report.html",
         "legend.png",
         "a_mask.png",
         "a_probability.tif",
@@ -325,3 +327,14 @@ def test_what_the_network_sees_is_what_training_showed_it(model, tmp_path, monke
     run(model, tmp_path / "a.png", out=tmp_path / "out")
     assert seen[0].shape == (1, 1, 32, 45)
     np.testing.assert_allclose(seen[0][0, 0], resize(IMAGE, (32, 45)) / 255, atol=1e-6)
+
+
+def test_the_page_shows_what_was_found(many, model, tmp_path):
+    """Of two classes with the slider, of more with each overlay; what would make it heavy is left out."""
+    for name in ("a", "b"):
+        imageio.imwrite(tmp_path / f"{name}.png", IMAGE)
+    for one in (model, many):
+        run(one, tmp_path / "a.png", tmp_path / "b.png", out=tmp_path / "out")
+        content = (tmp_path / "out/report.html").read_text()
+        assert content.count("<figcaption>a") + content.count("a_overlay.png: a") == 1
+        assert ('type="range"' in content) == (one is model) and "http" not in content

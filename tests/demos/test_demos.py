@@ -177,15 +177,21 @@ def test_without_matplotlib(tmp_path, monkeypatch, capsys):
 
 def test_compare_tabulates_every_network(tmp_path, capsys):
     table = compare.main([*SMALL, "--epochs", "1", "--seeds", "2", "--out", str(tmp_path), "--apart"])
-    assert len(table) == 9 and all(len(runs) == 2 for runs in table.values())
+    assert len(table) == 17 and all(len(runs) == 2 for runs in table.values())
     text = (tmp_path / "table.md").read_text()
     assert text in capsys.readouterr().out
-    assert len(text.splitlines()) == 2 + 9 + 1
+    assert len(text.splitlines()) == 2 + 17 + 1
     nets = {folder.name: load(folder / "model.npz")[0] for folder in tmp_path.glob("*-seed-1")}
-    assert len(nets) == 9 and len(set(nets.values())) == 9
+    assert len(nets) == 17 and len(set(nets.values())) == 17 - 4  # rates are no part of a network
     assert nets["original-seed-1"].dilations == nets["modified-seed-1"].dilations == (1, 2)
     assert nets["modified-every-dilation-1-seed-1"].dilations == (1, 1)
-    assert imageio.imread(tmp_path / "compare.png").std() > 10
+    assert nets["original-He-s-initial-weights-seed-1"].weight_std is None
+    for name in ("compare.png", "dice.png"):
+        assert imageio.imread(tmp_path / name).std() > 10
+    logs = (tmp_path / "logs.txt").read_text()
+    assert logs.startswith("Python 3.") and logs.count("\nepoch   1/1") == 2 * 17
+    assert logs.count("==== modified, rate 0.01, seed ") == 2
+    assert "modified, rate 0.01" in (tmp_path / "report.html").read_text()
 
 
 def refuse(capsys, *args):

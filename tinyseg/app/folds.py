@@ -7,9 +7,12 @@ import json
 from tinyseg.app.data import load_data
 from tinyseg.app.experiments import run_experiments
 from tinyseg.app.figures import across, rows_of, said, table_of, warnings
-from tinyseg.app.flags import restored, saved
+from tinyseg.app.flags import command_of, restored, saved
+from tinyseg.app.report import page, paragraph, section, table, verbatim, warning_list
 from tinyseg.app.run import Run
 from tinyseg.app.train import experiment, folder_name
+
+SHOWN = ("name", "subject", "dice", "iou")
 
 
 def cross_validate(args) -> dict:
@@ -22,8 +25,8 @@ def cross_validate(args) -> dict:
     runs = {name: flags | {"fold": [i, args.folds], "out": out} for i, name in enumerate(names)}
     load_data(restored(runs[names[0]]))  # what is wrong with the images is said here, and once
     with Run(args.out, flags | {"folds": args.folds}) as run:
-        table = args.out / "folds.csv"
-        run_experiments(experiment, runs, table=table, scheduler=args.scheduler, say=run.say)
+        where = {"table": args.out / "folds.csv", "scheduler": args.scheduler}
+        run_experiments(experiment, runs, **where, say=run.say)
         folds = [rows_of(args.out / folder_name(name) / "per_image.csv") for name in names]
         figures = across(folds)
         metrics = figures | {"seed": args.seed, "warnings": warnings(figures, of_all=True)}
@@ -37,8 +40,28 @@ def cross_validate(args) -> dict:
                 f"IoU {figures['iou']:.3f}")  # fmt: skip
         for line in filter(None, (said(figures), *(f"warning: {text}" for text in metrics["warnings"]))):
             run.say(line)
-        run.write("per_image.csv", table_of([row for fold in folds for row in fold]))
+        rows = [row for fold in folds for row in fold]
+        fold_rows = [
+            {"fold": name, "images": len(fold), "Dice": dice, "IoU": iou}
+            for name, fold, dice, iou in zip(
+                names, folds, over["of_each"], figures["folds"]["iou"]["of_each"]
+            )
+        ]
+        run.write("per_image.csv", table_of(rows))
         run.write("metrics.json", json.dumps(metrics, indent=2) + "\n")
+        sections = [
+            section("What was done", verbatim(f"{command_of(args)} --folds {args.folds}")),
+            section(
+                "Figures of all images, each held out once",
+                *map(paragraph, said(figures).splitlines()),
+                warning_list(metrics["warnings"]) if metrics["warnings"] else "",
+                table("Folds", fold_rows),
+            ),
+            section("Image by image", table("Held-out images", [{k: row[k] for k in SHOWN} for row in rows])),
+        ]
+        run.write(
+            "report.html", page(f"{args.network}, {args.folds} folds: Dice {figures['dice']:.3f}", sections)
+        )
         run.say(f"figures are in {run.home}, and each fold's model and pictures in its own folder there")
         run.ended = True
     return metrics

@@ -327,7 +327,7 @@ def clear(folder: Path, *, all: bool = True) -> None:
 
 def versions() -> dict[str, str]:
     """Of Python, and of what computes."""
-    found = {"python": sys.version.split()[0]}
+    found = {"Python": sys.version.split()[0]}
     for name in ("tinyseg", "numpy", "scipy", "autograd"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)

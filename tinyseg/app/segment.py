@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from tinyseg.app.flags import Parser, above_zero, folder, number
+from tinyseg.app.report import MOST_BYTES, MOST_IMAGES, Shown, figure, page, paragraph, section, slider, table
 from tinyseg.app.run import Log, guarded
 from tinyseg.errors import InputError
 from tinyseg.io import pictures
@@ -70,10 +72,10 @@ def main(argv=None):
     run = Log(args.out, LOG)
     if (names := model[3].names)[2:]:
         pictures.write_image(args.out / "legend.png", pictures.legend(names, 480))
-    counted, done = [], 0
+    counted, done, looked = [], 0, Looked()
     for file in files:
         try:
-            counted += segment(run, model, file, args)
+            counted += segment(run, model, file, args, looked)
             done += 1
         except InputError as error:  # the others are segmented all the same
             run.fail(error)
@@ -83,10 +85,49 @@ def main(argv=None):
         run.say(
             f"all {len(counted)} with a true mask together: {score(ConfusionMatrix(np.sum(counted, axis=0)))}"
         )
+    run.write("report.html", looked.page(args, model[3].names))
     run.say(f"{done} of {len(files)} images segmented" + (f"; the results are in {args.out}" if done else ""))
     if run.errors:
         raise SystemExit(2)
     return counted
+
+
+@dataclass
+class Looked:
+    """What report.html shows: a line for each image, and as many images as it holds."""
+
+    lines: list[dict] = field(default_factory=list)
+    images: list[Shown] = field(default_factory=list)
+    overlays: list[str] = field(default_factory=list)
+    pixels: int = 0
+
+    def add(self, path: Path, line: str, image: np.ndarray, p: np.ndarray, truth) -> None:
+        """One more image (H, W), and its probabilities (1 or classes, H, W)."""
+        name, _, words = line.partition(": ")
+        self.lines.append({"image": name, "what was found": words})
+        self.pixels += image.size
+        if len(self.lines) > MOST_IMAGES or 8 * self.pixels > MOST_BYTES:  # what a browser opens at once
+            return
+        if len(p) == 1:
+            self.images.append(Shown(name, image, p[0], truth))
+        else:
+            overlay = f"{path.name}_overlay.png"
+            self.overlays.append(figure(overlay, path.with_name(overlay).read_bytes(), name))
+
+    def page(self, args, names) -> str:
+        """The page."""
+        out = len(self.lines) - len(self.images) - len(self.overlays)
+        note = f"{out} of {len(self.lines)} images are left out, so that the page stays small." if out else ""
+        shown = [slider(self.images, {f"{args.threshold:g}, as in the masks": args.threshold})] * bool(
+            self.images
+        )
+        if self.overlays:
+            legend = (args.out / "legend.png").read_bytes()
+            shown = [figure("legend.png", legend, ", ".join(names)), *self.overlays]
+        sections = [section("The images", paragraph(note), *shown)]
+        if self.lines:
+            sections.append(section("In words", table("Each image", self.lines)))
+        return page(f"Segmented by {args.model.name}", sections)
 
 
 def check_names(files: list[Path], out: Path) -> None:
@@ -107,7 +148,7 @@ def check_names(files: list[Path], out: Path) -> None:
                 raise InputError(f"{mask}: expected to write a mask here, got a file that is not from here")
 
 
-def segment(run: Log, model: tuple, file: Path, args) -> list[np.ndarray]:
+def segment(run: Log, model: tuple, file: Path, args, looked: Looked) -> list[np.ndarray]:
     """Segment each page of a file and write what came out; the confusion counts of those with a true mask."""
     net, params, state, preprocessing = model
     pages, memory, counted = read_pages(file), args.memory * GB, []
@@ -117,8 +158,8 @@ def segment(run: Log, model: tuple, file: Path, args) -> list[np.ndarray]:
     except InputError as error:  # what cannot be judged is segmented all the same
         run.fail(error)
         known = [None] * len(pages)
-    for page, (pixels, truth) in enumerate(zip(pages, known), 1):
-        name = file.stem + (f"_page{page}" if len(pages) > 1 else "")
+    for i, (pixels, truth) in enumerate(zip(pages, known), 1):
+        name = file.stem + (f"_page{i}" if len(pages) > 1 else "")
         try:
             tile = tile_for(net, *preprocessing.shape(pixels, args.size), memory)
         except InputError as error:
@@ -138,6 +179,7 @@ def segment(run: Log, model: tuple, file: Path, args) -> list[np.ndarray]:
             if (truth == UNLABELLED).any() and counts.counts.any():
                 line += f" on the {np.mean(truth != UNLABELLED):.1%} that are annotated"
         run.say(line)
+        looked.add(args.out / name, line, preprocessing(pixels, 0).mean(axis=0), p, truth)
     return counted
 
 
