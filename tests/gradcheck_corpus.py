@@ -3613,6 +3613,74 @@ def sign_of_float32_in_a_kernel_whose_result_is_blurred():
     return check_gradients(lambda x: np.sum(np.tanh(0.3 * sine(x) + 0.1)), {"x": data(200)})
 
 
+# --- what is exact, but looks like float32: the differences of nearly equal numbers ---
+
+
+def flat_row(factor):
+    """A row that is nearly flat, made a row of mean 0 and deviation 1."""
+    same, x = scaled_back(factor), data(8, scale=5e-10, shift=0.3)
+    return check_gradients(lambda x: same(x - np.mean(x)) / (np.std(x) + 1e-5), {"x": x})
+
+
+@right
+def nearly_flat_row():
+    return flat_row(1.0)
+
+
+@wrong
+def sign_of_a_nearly_flat_row():
+    return flat_row(-1.0)
+
+
+@wrong
+def one_percent_of_a_nearly_flat_row():
+    return flat_row(1.01)
+
+
+# --- sure predictions whose gradient rounds to 0, ties of three ---
+
+
+@right
+def softmax_of_a_sure_prediction():
+    z = 45 * numpy.eye(3)[0][None, :, None] + data(1, 3, 36)
+    return check_gradients(ops.softmax, {"z": z}, entries=200)
+
+
+@right
+def softmax_of_a_sure_prediction_averaged():
+    z = 40 * numpy.eye(3)[0][None, :, None] + data(1, 3, 36)
+    return check_gradients(lambda z: np.mean(ops.softmax(z), axis=(0, 2)), {"z": z}, entries=200)
+
+
+@wrong
+def softmax_of_a_sure_prediction_twice():
+    same, z = scaled_back(2.0), 40 * numpy.eye(3)[0][None, :, None] + data(1, 3, 36)
+    return check_gradients(lambda z: same(ops.softmax(z)), {"z": z}, entries=200)
+
+
+@kink
+def median_of_three_equal_numbers():
+    return check_gradients(lambda x: np.sort(x)[2], {"x": numpy.array([1.0, 2, 2, 2, 3])})
+
+
+@kink
+def median_filter_of_a_flat_image():
+    x = numpy.pad(numpy.full((3, 3), 0.8), 1, constant_values=0.5)
+
+    def call(x):
+        windows = [np.ravel(x[i : i + 3, j : j + 3]) for i in range(3) for j in range(3)]
+        return np.stack([np.sort(window)[4] for window in windows])
+
+    return check_gradients(call, {"x": x})
+
+
+@wrong
+def maximum_behind_a_relu_whose_gradient_goes_to_each():
+    greatest = op(lambda x: numpy.max(x, -1), lambda ans, x: lambda g: g[:, None] * (x == ans[:, None]))
+    x = numpy.array([[0.0, 0.0, 0.0, 0.0], [0.4, 0.0, 1.3, 0.0]])
+    return check_gradients(lambda x: greatest(np.maximum(x, 0.0)), {"x": x})
+
+
 # --- domains that end near by, layers that do not take every batch ---
 
 

@@ -226,15 +226,15 @@ def test_the_ladder_starts_where_the_entries_are_small_and_ends_where_it_is_told
 # What to judge.
 
 
-def judged(found, slope, kink=False, noise=0.0, later=None, size=100.0, off=0.0, lost=0.0, kinked=False):
+def judged(found, slope, kink=False, noise=0.0, later=None, size=100.0, off=0.0, seen=None):
     """The verdict along an entry of this size of slope, and how many ladders were climbed."""
     c, climbed = with_gradient(size), []
     c.point.noise[:] = noise
     c.point.off_by = lambda moving: off if moving else 0.0
-    c.between, c.lost = lambda mode, direction: kink, lambda mode, direction: lost
+    c.between = lambda mode, direction: kink() if callable(kink) else kink
+    c.seen = lambda mode, direction, found: found if seen is None else seen
     c.climb = lambda direction: climbed.append(direction) or later or slope
-    known = {"kinked": True} if kinked else {}
-    return c.judge("reverse", through(1), found, slope, **known).verdict, len(climbed)
+    return c.judge("reverse", through(1), found, slope).verdict, len(climbed)
 
 
 EPS = 4 * numpy.finfo(float).eps  # of a cotangent of length 4
@@ -279,93 +279,79 @@ def test_what_rounding_can_do_is_no_slope_unless_it_is_too_large_for_rounding():
 @pytest.mark.parametrize(
     ("verdict", "kink", "slope"),
     [
-        (KINK, True, Slope(100.0, 0.0, corner=10, beside=1)),
-        (KINK, True, Slope(150.0, 0.0, beside=60)),
-        (WRONG, False, Slope(150.0, 0.0, beside=60)),
-        (WRONG, True, Slope(150.0, 0.0, corner=10, beside=40)),
-        (RIGHT, True, Slope(100.00005, 0.0, corner=0.5, beside=1)),
-        (RIGHT, True, Slope(100.3, 0.5, beside=1)),
-        (RIGHT, False, Slope(100.0, 0.0, corner=10, beside=1)),
+        (KINK, True, Slope(100.0, 0.0, corner=10)),
+        (KINK, True, Slope(150.0, 0.0)),
+        (KINK, True, Slope(0.0, 0.0, moved=False)),  # the middle one of three that are equal, say
+        (WRONG, False, Slope(150.0, 0.0)),
+        (RIGHT, True, Slope(100.00005, 0.0, corner=0.5)),
+        (RIGHT, True, Slope(100.3, 0.5)),
+        (RIGHT, False, Slope(100.0, 0.0, corner=10)),
     ],
 )
 def test_a_kink_shows_as_a_corner_or_an_error_and_the_gradient_is_between(verdict, kink, slope):
     assert judged(100.0, slope, kink)[0] == verdict
 
 
-def test_a_direction_through_known_kinks_needs_no_corner_of_its_own():
-    even = Slope(150.0, 0.0)
-    assert judged(100.0, even, kink=True, kinked=True)[0] == KINK
-    assert judged(100.0, even, kink=False, kinked=True)[0] == judged(100.0, even, kink=True)[0] == WRONG
+def test_what_rounding_hides_does_not_count():
+    assert judged(100.0, Slope(70.0, 0.0), seen=70.0) == (RIGHT, 0)
+    assert judged(100.0, Slope(70.0, 0.0), seen=80.0)[0] == WRONG
+    assert judged(100.0, Slope(100.0, 0.0), seen=50.0)[0] == RIGHT
 
 
-def test_what_is_lost_in_rounding_does_not_count():
-    assert judged(100.0, Slope(70.0, 0.0), lost=30.0) == (RIGHT, 0)
-    assert (
-        judged(100.0, Slope(70.0, 0.0), lost=20.0)[0]
-        == judged(100.0, Slope(70.0, 0.0), lost=-30.0)[0]
-        == WRONG
-    )
-    assert judged(100.0, Slope(100.0, 0.0), lost=50.0)[0] == RIGHT
-
-
-def lost(values, mode="reverse", share=1.0):
-    """What is lost along an entry of 5, of outputs 1e-17 x, -3 x, 7 and of these values far from 0."""
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+@pytest.mark.parametrize(("values", "slope"), [([100.0, 0, 0, 0], -3 * 5), ([0.0, 0, 0, 0], -3 * 5 + 1e-16)])
+def test_outputs_that_a_long_step_does_not_move_add_nothing_that_is_seen(mode, values, slope):
     c = comparison(
-        lambda x: np.concatenate([1e-17 * x, -3 * x, 0 * x + 7, 0 * x]) + numpy.array(values), x=[5]
+        lambda x: np.concatenate([1e-17 * x, -3e-17 * x, 0 * x + 7, 0 * x]) + numpy.array(values), x=[5]
     )
-    c.point.cotangent = numpy.array([2.0, 1, 11, 1]) * share
-    return c.lost(mode, c.entry(0))
+    c.point.cotangent = numpy.array([2.0, 1e17, 11, 1])
+    assert c.seen(mode, c.entry(0), -15 + 1e-16) == pytest.approx(slope, rel=1e-15)
 
 
-def test_what_rounding_hides_of_outputs_that_a_long_step_does_not_move_is_lost():
-    for mode in ("reverse", "forward"):
-        assert lost([100.0, 0, 0, 0], mode) == pytest.approx(2 * 1e-17 * 5)
-        assert lost([0.0, 0, 0, 0], mode) == 0  # it moves
-
-
-def test_no_more_is_lost_than_rounding_can_hide():
+def test_no_more_is_hidden_than_rounding_can_hide():
     c = comparison(lambda x: 0 * x + numpy.array([3.0, 4]), x=[5])  # its outputs are off by 5 eps / 0.1
     c.point.cotangent = numpy.array([1.0, -1])
+    c.point.gradient_of = lambda moves: numpy.array([0.0])
     for units, hidden in ((199, True), (-199, True), (201, False)):
-        c.point.gradient_of = lambda still, units=units: numpy.array([units * EPS / 4 / 5])
-        assert (c.lost("reverse", c.entry(0)) != 0) == hidden
+        found = units * EPS / 4
+        assert c.seen("reverse", c.entry(0), found) == (0 if hidden else found)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_an_output_that_moves_to_one_side_is_not_lost(sign):
+def test_an_output_that_moves_to_one_side_is_seen(sign):
     c = comparison(lambda x: 6e-16 * np.maximum(sign * (x - 5), 0) + 1, x=[5])
-    c.point.gradient_of = lambda still: numpy.array([1e-30]) * still
-    assert c.lost("reverse", c.entry(0)) == 0
+    c.point.gradient_of = lambda moves: numpy.array([1e-30]) * moves
+    assert c.seen("reverse", c.entry(0), 5e-30) == 5e-30
 
 
 def test_another_ladder_may_show_that_it_is_right_but_no_kink():
     assert judged(100.0, Slope(150.0, 0.0), later=Slope(100.0, 0.0)) == (RIGHT, 1)
-    assert judged(100.0, Slope(150.0, 0.0), True, later=Slope(150.0, 0.0, beside=60))[0] == WRONG
+    kinks = iter([False, True])
+    assert judged(100.0, Slope(150.0, 0.0), kink=lambda: next(kinks))[0] == WRONG
 
 
 def all_judged(verdict, count):
-    """What `judged` makes of so many directions, if each is judged so; and what was known to be kinked."""
-    c, kinks = with_gradient(1.0, 2.0, 4.0, 8.0, scale=numpy.array([3.0, 4, 7, 99])), []
-
-    def judge(mode, direction, found, slope, kinked=False):
-        kinks.append(kinked)
-        return Judgement(verdict, direction, found, slope)
-
-    c.judge, c.look = judge, lambda direction, found: Slope(found, 0.5)
+    """What `judged` makes of so many directions, if each is judged so."""
+    c = with_gradient(1.0, 2.0, 4.0, 8.0, scale=numpy.array([3.0, 4, 7, 99]))
+    c.judge = lambda mode, direction, found, slope: Judgement(verdict, direction, found, slope)
+    c.look = lambda direction, found: Slope(found, 0.5)
     directions = [through(1, -1, 0, 0), *[through(0, 0, 2, 0)] * (count - 1)]
-    return c.judged("reverse", directions, [Slope(i, 0.0) for i in range(count)]), kinks
+    return c.judged("reverse", directions, [Slope(i, 0.0) for i in range(count)])
 
 
 def test_no_more_than_so_many_wrong_ones_are_judged():
-    assert [j.slope.value for j in all_judged(WRONG, 9)[0]] == list(range(compare.ENOUGH))
+    assert [j.slope.value for j in all_judged(WRONG, 9)] == list(range(compare.ENOUGH))
 
 
 def test_at_a_kink_all_entries_are_moved_alike_too():
-    (*_, alike), kinks = all_judged(KINK, 2)
-    assert kinks == [False, False, True]
-    assert alike.direction.name == "all, moved alike" and alike.found == 28 and alike.slope == Slope(28, 0.5)
+    *_, alike = all_judged(KINK, 2)
+    assert (
+        alike.direction.name == "all entries, moved together"
+        and alike.found == 28
+        and alike.slope == Slope(28, 0.5)
+    )
     assert_array_equal(alike.direction.e, [4, 4, 4, 0])
-    assert len(all_judged(RIGHT, 2)[0]) == 2
+    assert len(all_judged(RIGHT, 2)) == 2
 
 
 # At a kink.
@@ -486,6 +472,12 @@ def test_the_half_is_blamed_that_is_off_by_most_of_what_is_allowed():
     assert one.direction.name == "(3,)"
     assert blamed([1e3, 1e-2], [1e3 + 1e-4, 1e-2 + 1e-6])[1].direction.name == "(1,)"
     assert blamed([0, 0], [0, 1.5], uncertainty=1)[1].direction.name == "(1,)"
+
+
+def test_the_entries_that_are_wrong_together_are_told_by_their_first_one():
+    assert blamed([5, 5, 5, 6], [5, 5, 4.5, 5.5], uncertainty=0.6)[1].direction.name == (
+        "2 entries from (2,) on, moved together"
+    )
 
 
 @pytest.mark.parametrize("uncertainty", [0, 2])

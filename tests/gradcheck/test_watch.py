@@ -10,7 +10,9 @@ import pytest
 from autograd import grad
 from autograd.core import SparseObject, vspace
 from autograd.extend import defjvp, defvjp, defvjp_argnums, primitive
+from autograd.scipy import special
 
+from tinyseg import ops
 from tinyseg.gradcheck import GradientError
 from tinyseg.gradcheck.watch import (
     ULP,
@@ -21,6 +23,7 @@ from tinyseg.gradcheck.watch import (
     flatten,
     frozen,
     is_narrow,
+    is_own,
     kind,
     rebuilt,
 )
@@ -323,6 +326,28 @@ def test_an_op_whose_values_look_like_float32_is_found():
     g = watched(lambda x: 0.1 * np.maximum(x, 0), x=LONG)
     assert g.hidden_float32("x", near) == ""
     g.gradients("x")(numpy.ones(3))  # of values that float32 can hold, and nobody looks
+
+
+@pytest.mark.parametrize("op", [an_op(lambda x: 1.0 * x, lambda g: g), ops.relu], ids=["own", "tinyseg's"])
+def test_the_exact_differences_of_nearly_equal_numbers_are_no_float32(op):
+    x = 0.3 + 5e-10 * numpy.random.default_rng(0).normal(size=8)
+    assert is_narrow(x - x.mean())
+    assert watched(lambda x: op(x - np.mean(x)), x=x).hidden_float32("x", {"x": x}) == ""
+
+
+@pytest.mark.parametrize(
+    ("op", "own"),
+    [(np.subtract, False), (np.concatenate, False), (np.linalg.inv, False), (np.array_from_args, False)]
+    + [(special.expit, False), (primitive(numpy.frompyfunc(abs, 1, 1)), False)]
+    + [(ops.relu, True), (scaled, True), (primitive("".join), True)],
+)
+def test_an_op_is_the_users_own_if_neither_numpy_nor_autograd_made_it(op, own):
+    assert is_own(op) == own
+
+
+def test_a_primitive_without_a_derivative_is_told_in_whole_sentences():
+    with pytest.raises(GradientError, match=r"multi-dimensional arrays\. Write it, by defvjp"):
+        watched(lambda x: np.sort(x, axis=0), x=numpy.ones((2, 2))).gradients("x")
 
 
 # What the function and its ops may not do.

@@ -155,9 +155,11 @@ class Comparison:
         if KINK in [j.verdict for j in judged]:
             # Entries that are equal may share one slope, as in max pooling. If all move alike, it shows.
             inside = np.any([d.e != 0 for d in directions], axis=0)
-            alike = Direction("all, moved alike", np.where(inside, np.median(self.point.scale[inside]), 0.0))
+            alike = Direction(
+                "all entries, moved together", np.where(inside, np.median(self.point.scale[inside]), 0.0)
+            )
             found = self.found(mode, alike)
-            judged.append(self.judge(mode, alike, found, self.look(alike, found), kinked=True))
+            judged.append(self.judge(mode, alike, found, self.look(alike, found)))
         return judged
 
     def row(self, mode: str, name: str, shape, checked: str, judged: list[Judgement]) -> Row:
@@ -253,8 +255,8 @@ class Comparison:
 
         return measure(line, values, point.cotangent, lengths, point.eps, largest, rounding)
 
-    def judge(self, mode: str, direction: Direction, found: float, slope: Slope, kinked=False) -> Judgement:
-        """Compare; where they disagree, look at kinks (which may be known), and measure again."""
+    def judge(self, mode: str, direction: Direction, found: float, slope: Slope) -> Judgement:
+        """Compare; where they disagree, look whether this is a kink, and measure again."""
         point, size = self.point, self.size(direction, found)
         noise = np.maximum(8 * np.linalg.norm(direction.along(point.noise)), UNDERFLOW)
         if noise > SAME * point.typical:
@@ -269,9 +271,9 @@ class Comparison:
             if not slope.moved and abs(found) <= noise + self.unseen():
                 return replace(judgement, verdict=VACUOUS)
             if error > self.how.tolerance * size + allowed:
-                error = min(error, abs(found - self.lost(mode, direction) - slope.value))
+                error = min(error, abs(self.seen(mode, direction, found) - slope.value))
             if slope.corner > CORNER * size or error > self.how.tolerance * size + allowed:
-                if attempt == 0 and (kinked or slope.beside > error) and self.between(mode, direction):
+                if attempt == 0 and self.between(mode, direction):
                     return replace(judgement, verdict=KINK)
                 allowed = noise + min(slope.uncertainty, DIGITS * size)  # a corner excuses no more than that
             if error <= self.how.tolerance * size + allowed:
@@ -284,17 +286,20 @@ class Comparison:
         point = self.point
         return 16 * point.eps * np.linalg.norm(point.cotangent) + SAFETY * point.off_by(True) / RUNGS[0]
 
-    def lost(self, mode: str, direction: Direction) -> float:
-        """What outputs contribute by autograd that a long step does not move, if rounding hides as much."""
+    def seen(self, mode: str, direction: Direction, found: float) -> float:
+        """The slope by autograd of the outputs that a long step moves, if rounding hides what the others add.
+
+        It may hide it in autograd's sums as well: a sure softmax takes 1 from 1.
+        """
         point = self.point
         line = point.line(point.x, direction.e)
-        still = (line(RUNGS[0])[0] == point.values) & (line(-RUNGS[0])[0] == point.values)
+        moves = (line(RUNGS[0])[0] != point.values) | (line(-RUNGS[0])[0] != point.values)
         if mode == "forward":
-            part = np.sum(point.change(direction.e)[still])
+            part = np.sum(point.change(direction.e)[moves])
         else:
-            part = np.sum(direction.along(point.gradient_of(still)))
-        hidden = np.linalg.norm((point.cotangent * point.values)[still]) * point.eps / RUNGS[0]
-        return part if abs(part) <= SAFETY * hidden else 0.0
+            part = np.sum(direction.along(point.gradient_of(moves)))
+        hidden = np.linalg.norm((point.cotangent * point.values)[~moves]) * point.eps / RUNGS[0]
+        return part if abs(found - part) <= SAFETY * hidden else found
 
     # At a kink.
 
@@ -363,7 +368,8 @@ class Comparison:
             for part in np.array_split(places, 2):
                 e = np.zeros(wrong.direction.e.shape)
                 e[part] = wrong.direction.e[part]
-                half = Direction(wrong.direction.name, e)
+                at = self.point.place(part[0])[1]
+                half = Direction(f"{part.size} entries from {at} on, moved together", e)
                 found, slope = self.found(mode, half), self.climb(half)
                 allowed = self.how.tolerance * self.size(half, found) + slope.uncertainty
                 excess = abs(found - slope.value) / max(allowed, 1e-300)
@@ -417,8 +423,8 @@ def sentence(label: str, wrong: Judgement) -> str:
         )
     if slope.value == 0:
         return (
-            f"{said}: in small steps the values do not change, as those of a step function do not, or those "
-            "of a function with numbers inside that are much larger than its result."
+            f"{said}: in small steps the values do not change. So it is with a step function, with a median "
+            "of equal numbers, or with numbers inside that are much larger than the result."
         )
     if slope.stair > 1e-9:
         return (

@@ -38,7 +38,6 @@ class Slope:
     value: float
     uncertainty: float
     corner: float = 0.0  # the sum over outputs of |slope to the right - slope to the left|, times |v|
-    beside: float = 0.0  # the same, at 0 or so close to it that only the finest steps tell
     moved: bool = True  # False: no step changed any value
     stair: float = 0.0  # the smallest change seen, relative to the value: large for a staircase
 
@@ -82,12 +81,12 @@ def measure(line: Callable, at_zero, v, lengths, eps: float, largest: float, rou
     rounded = np.maximum(np.maximum(hidden, stairs), rounding(moving))
     noise = SAFETY * np.maximum(rounded, _roughness(bends, steps)) / steps
     long = slice(len(longer))
-    corner, beside = _corner(corners[long], (SAFETY * rounded / steps)[long] * v.size**0.5)
+    corner = _corner(corners[long], (SAFETY * rounded / steps)[long] * v.size**0.5)
     few = SAFETY * np.linalg.norm(grain)
     value, uncertainty = _best(slopes[long], steps[long], noise[long], few)
     sized = moving & (at_zero != 0)
     stair = np.min(smallest[sized] / np.abs(at_zero[sized])) if sized.any() else 0.0
-    return Slope(value, uncertainty, corner, beside, bool(np.any(changes)), stair)
+    return Slope(value, uncertainty, corner, bool(np.any(changes)), stair)
 
 
 def _rung(line, at_zero, v, h: float):
@@ -135,20 +134,19 @@ def _roughness(bends, steps):
     return np.maximum(below, np.where(slower | grown & falls, bends, 0.0))
 
 
-def _corner(corners, noise) -> tuple[float, float]:
-    """The difference of the one-sided slopes at 0, and at a place beside 0 that only the finest steps miss.
+def _corner(corners, noise) -> float:
+    """The difference of the one-sided slopes at 0.
 
     A curve's falls with the step. A corner's stays the same on all rungs that reach it.
     """
     seen = np.flatnonzero(corners > 3 * noise)  # finer rungs see rounding alone
     if len(seen) < 3:
-        return 0.0, 0.0
-    last, stays = corners[seen], corners[seen[1:]] > 0.3 * corners[seen[:-1]]
-    beside = np.max(last[1:], where=stays, initial=0.0)
+        return 0.0
+    last = corners[seen]
     finer = slice(seen[-1] + 1, None)
     missed = np.any(corners[finer] + 3 * noise[finer] < 0.5 * last[-1])
     at_zero = not missed and np.min(last[-3:]) > 0.5 * np.max(last[-3:])
-    return last[-1] if at_zero else 0.0, beside
+    return last[-1] if at_zero else 0.0
 
 
 def difference(a, b):

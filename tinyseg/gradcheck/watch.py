@@ -40,6 +40,13 @@ def is_narrow(values):
     return np.all(single == values) and 2 * np.sum(short) < values.size
 
 
+def is_own(primitive):
+    """Whether an operation is the user's: those of numpy and autograd compute float64 with float64."""
+    function = getattr(primitive, "fun", primitive)  # what a primitive wraps
+    module = getattr(function, "__module__", None) or ""  # a ufunc need not have one
+    return not isinstance(function, np.ufunc) and module.partition(".")[0] not in ("numpy", "autograd")
+
+
 def flatten(value, name: str = "") -> dict:
     """The leaves of nested dicts, lists and tuples by dotted name; all that is no container is a leaf.
 
@@ -184,8 +191,9 @@ class Watched:
         except GradientError:
             raise
         except NotImplementedError as error:
+            said = str(error).rstrip(".")
             raise GradientError(
-                f"{self.name}: no derivative is defined: {error}. Write it, by defvjp or for forward mode by "
+                f"{self.name}: no derivative is defined: {said}. Write it, by defvjp or for forward mode by "
                 "defjvp; an array that is not to be differentiated belongs into the function"
             ) from error
         except Exception as error:  # it ran on plain arrays before
@@ -257,8 +265,8 @@ class _Tape:
             value.flags.writeable = False
             self.arrays.append(value)
 
-    def look(self, value, fun, kwargs):
-        """At an operation and what it returns, as it is written down."""
+    def look(self, value, fun, given, kwargs):
+        """At an operation, what it is given of the tape and what it returns, as it is written down."""
         for key, argument in kwargs.items():
             if isbox(argument):
                 raise GradientError(
@@ -270,10 +278,18 @@ class _Tape:
             self.watched.narrow = self.watched.narrow or f"`{fun.__name__}` returns {value.dtype}"
             finite = np.abs(value[np.isfinite(value)])
             self.watched.largest_float32 = max(self.watched.largest_float32, float(np.max(finite, initial=0)))
-        elif self.watched.hidden is not None and isinstance(value, np.ndarray) and is_narrow(value):
+        elif self.watched.hidden is not None and self.narrows(value, fun, given):
             self.watched.hidden.append(f"`{fun.__name__}` returns what float32 can hold")
         if fun not in ACCUMULATORS:
             self.freeze(value)
+
+    def narrows(self, value, fun, given):
+        """Whether it is this operation whose values look like float32.
+
+        They may do so in float64 too: the difference of two numbers that are nearly equal has few digits.
+        """
+        made = isinstance(value, np.ndarray) and is_own(fun) and is_narrow(value)
+        return made and not any(is_narrow(np.asarray(one)) for one in given)
 
     def differs(self, number: int):
         """Whether a value is another one in the other run, entry by entry."""
@@ -347,10 +363,10 @@ class _Backward(VJPNode):
 
     def __init__(self, value, fun, args, kwargs, parent_argnums, parents):
         self.tape = parents[0].tape
-        self.tape.look(value, fun, kwargs)
+        given = [getval(args[i]) for i in parent_argnums]
+        self.tape.look(value, fun, given, kwargs)
         with self.tape.making(f"vjp of `{fun.__name__}`", "vjp(ans, *args), and what it returns as (g)"):
             super().__init__(value, fun, args, kwargs, parent_argnums, parents)
-        given = [getval(args[i]) for i in parent_argnums]
         shapes = [np.shape(a) if isinstance(a, DENSE) else None for a in given]
         self.vjp = self.tape.guard(self.vjp, getval(value), fun, shapes)
 
@@ -366,7 +382,7 @@ class _Forward(JVPNode):
 
     def __init__(self, value, fun, args, kwargs, parent_argnums, parents):
         self.tape = parents[0].tape
-        self.tape.look(value, fun, kwargs)
+        self.tape.look(value, fun, [args[i] for i in parent_argnums], kwargs)
         for parent in parents:
             self.tape.freeze(parent.g)  # its tangent, which others need
         what = f"jvp of `{fun.__name__}`"
