@@ -40,8 +40,9 @@ def main(argv=None):
             "two": lambda case: two.submit(alone, case, args.epochs).result(),
             "workers": lambda case: shared(case, args.epochs, workers),
         }
-        for case in CASES:
-            if case[1] in args.sizes:
+        for maps, size, batch in CASES:
+            if size in args.sizes:
+                case = maps, size, batch, max(2, PIXELS // (batch * size**2))
                 print(row(case, in_turns(ways, case, args.rounds)), flush=True)
 
 
@@ -82,8 +83,7 @@ def work(case):
     from tinyseg import begin, modified
     from tinyseg.data import phantom
 
-    maps, size, batch = case
-    steps = max(2, PIXELS // (batch * size**2))
+    maps, size, batch, steps = case
     net = modified(maps=maps, widths=(4 * maps, maps))
     return net, phantom(steps * batch, seed=0, size=size), begin(net), steps, batch
 

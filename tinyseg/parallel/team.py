@@ -137,11 +137,17 @@ class Team:
             self.doorman.start()
             self.links = self._wait_for_all()
         except BaseException:
-            self.__exit__()
+            self.close()
             raise
         return self
 
     def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all tasks, also one that an executor starts anew, and wait for their ends."""
+        if self.closing.is_set():
+            return
         self.closing.set()
         if self.doorman.is_alive():
             with suppress(OSError):  # it may wait for someone
@@ -205,10 +211,9 @@ class Team:
 
     def failure(self, when: str) -> BaseException:
         """Why a worker has ended: what it raised, if it could."""
-        self.connections.close()  # then the others end, too, and raise nothing
-        done, _ = wait(self.futures, self.patience)
+        self.close()  # then the others end, too, and raise nothing
         for future in self.futures:
-            error = future.exception() if future in done and not future.cancelled() else None
+            error = future.exception() if future.done() and not future.cancelled() else None
             if error and not isinstance(error, BrokenExecutor):
                 return error
         return WorkerLost(
