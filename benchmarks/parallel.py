@@ -26,6 +26,7 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
     parser.add_argument("--epochs", type=int, default=3, help="timed epochs in a turn (default 3)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256], help="only these, in pixels")
+    parser.add_argument("--maps", type=int, nargs="+", default=[3, 32], help="only these")
     args = parser.parse_args(argv)
     same_terms(2)
     print(f"{machine()}\n")
@@ -41,7 +42,7 @@ def main(argv=None):
             "workers": lambda case: shared(case, args.epochs, workers),
         }
         for maps, size, batch in CASES:
-            if size in args.sizes:
+            if size in args.sizes and maps in args.maps:
                 case = maps, size, batch, max(2, PIXELS // (batch * size**2))
                 print(row(case, in_turns(ways, case, args.rounds)), flush=True)
 

@@ -252,7 +252,7 @@ def test_the_benchmark_times_all_three_ways(pool, monkeypatch, capsys):
     monkeypatch.setattr(parallel, "pool", lambda processes, threads: nullcontext(pool))
     monkeypatch.setattr(parallel, "CASES", [(1, 24, 2)])
     monkeypatch.setattr(parallel, "PIXELS", 1)
-    parallel.main(["--rounds", "1", "--epochs", "1", "--sizes", "24"])
+    parallel.main(["--rounds", "1", "--epochs", "1", "--sizes", "24", "--maps", "1"])
     *_, line = capsys.readouterr().out.splitlines()
     name, *times = line.strip("| ").split(" | ")
     one, two, workers, gain = map(float, times)
