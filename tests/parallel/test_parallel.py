@@ -93,7 +93,7 @@ def test_in_float32_too(pool, net):
     """By gradient descent: where a gradient is 0 but for rounding, Adam's steps would be of any sign."""
     sgd = GradientDescent(0.5)
     data, start = blobs(), start_of(net, sgd)
-    how = {"epochs": 3, "batch": 4, "optimizer": sgd, "schedule": cosine(0.05, 12)}
+    how = {"epochs": 3, "batch": 4, "optimizer": sgd, "schedule": cosine(0.05)}
     expected = list(fit(net, data, start, **how))
     assert not np.allclose(
         expected[0].params["output.weight"], expected[2].params["output.weight"], atol=1e-3
@@ -204,7 +204,7 @@ def test_workers_that_do_not_come_are_not_waited_for():
 
 def test_divergence_is_raised_as_fit_raises_it(pool):
     with pytest.raises(Diverged, match=r"^step 1: a parameter became infinite; the rate was 1e\+300"):
-        list(training(pool, schedule=lambda step: 1e300))
+        list(training(pool, schedule=lambda step, steps: 1e300))
     bright = blobs()
     bright.images *= np.float32(1e20)
     with pytest.raises(Diverged, match="^step 1: input: batch_norm: the variance is too large"):

@@ -85,8 +85,9 @@ def fit_parallel(
         raise InputError(f"fit_parallel: expected a whole number of workers, at least 1, got {workers!r}")
     if start.epoch >= epochs:
         return
-    steps = start.step + (epochs - start.epoch) * -(-len(data.images) // batch)
-    rates = {step: float(schedule(step)) for step in range(start.step, steps)}
+    each = -(-len(data.images) // batch)  # steps of an epoch
+    ahead = range(start.step, start.step + (epochs - start.epoch) * each)
+    rates = {step: float(schedule(step, epochs * each)) for step in ahead}
     what = {"epochs": epochs, "batch": batch, "optimizer": optimizer, "loss": loss}
     what |= {"augment": augment} if augment else {}  # None: the one that `fit` has by default
     data = SimpleNamespace(images=data.images, labels=data.labels)  # all that `fit` looks at
