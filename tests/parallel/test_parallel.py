@@ -203,7 +203,7 @@ def test_workers_that_do_not_come_are_not_waited_for():
 
 
 def test_divergence_is_raised_as_fit_raises_it(pool):
-    with pytest.raises(Diverged, match=r"^step 1: a parameter became infinite; the rate was 1e\+300"):
+    with pytest.raises(Diverged, match=r"^step 1: parameter .* became infinite; the rate was 1e\+300"):
         list(training(pool, schedule=lambda step, steps: 1e300))
     bright = blobs()
     bright.images *= np.float32(1e20)

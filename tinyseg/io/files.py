@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import get_ident
@@ -82,16 +83,16 @@ def _stat(path):
 
 def _locked(file: int) -> bool:
     """Whether this process got the lock of an open file."""
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt  # Windows
+    if sys.platform == "win32":
+        import msvcrt
 
         try:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         return True
+    import fcntl
+
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
