@@ -118,7 +118,7 @@ def test_a_cell_gives_back_what_it_holds(value):
     assert content(cell(value)) == value and type(content(cell(value))) is type(value)
 
 
-@pytest.mark.parametrize("content", ["a,b\n1,2\n", 'name\n"open', "name\n\xff\xfe"])
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "name,age\nAnn,7\n", 'name\n"open', "name\n\xff\xfe"])
 def test_another_file_is_no_table(content, four, tmp_path):
     (tmp_path / "runs.csv").write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match="runs.csv: not a table of runs"):

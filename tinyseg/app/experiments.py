@@ -201,9 +201,12 @@ def finished(table: Path, configurations: dict[str, dict]) -> dict[str, dict]:
         return {}
     try:
         with open(table, newline="", encoding="utf-8") as file:
-            rows = {row["name"]: row for row in csv.DictReader(file, strict=True)}
+            reader = csv.DictReader(file, strict=True)
+            rows = {row["name"]: row for row in reader}
         found = {}
         for name, settings in configurations.items():
+            if missing := [key for key in settings if key not in reader.fieldnames]:
+                raise KeyError(missing[0])  # it may be somebody's own
             row = rows.get(name, {})
             if row and all(row.get(key) == cell(value) for key, value in settings.items()):
                 results = {key: row[key] for key in row if key not in settings and key != "name"}
