@@ -21,6 +21,7 @@ from tinyseg.app.flags import flags, plain, positive, restored, saved
 from tinyseg.app.report import figure, page, paragraph, section, verbatim
 from tinyseg.app.run import LOG, Log, alone, guarded, make, versions
 from tinyseg.app.train import experiment, folder_name
+from tinyseg.errors import InputError
 from tinyseg.io import pictures
 from tinyseg.training import most_probable
 
@@ -63,6 +64,10 @@ def main(argv=None):
         args = parser.parse_args(argv)
 
     # One run for each network and seed. All that it needs is in its settings, so any machine can do it.
+    if args.folds or args.resume:
+        raise InputError(
+            "--folds and --resume are for one network; compare.py goes on by itself where it stood"
+        )
     nets, seeds = changes(args), range(args.seed, args.seed + args.seeds)
     runs = {}
     for seed, (name, change) in product(seeds, nets.items()):
@@ -82,7 +87,10 @@ def main(argv=None):
         pictures.write_image(args.out / "compare.png", masks(args, runs, list(nets)[:3], seeds[0]))
         dots(top, table)
         write_page(
-            top, args, shlex.join(["demos/compare.py", *(sys.argv[1:] if argv is None else argv)]), table
+            top,
+            args,
+            shlex.join(["python", "demos/compare.py", *(sys.argv[1:] if argv is None else argv)]),
+            table,
         )
     return table
 
@@ -168,8 +176,9 @@ def write_page(top: Log, args, command: str, table: dict) -> None:
             "seed": args.seed + i,
             "Dice": run["dice"],
             "at the best threshold": run["best_threshold_dice"],
-            "black masks": run["black_masks"],
-            "highest value": run["max_probability"],
+            "black masks": f"{run['black_masks']:.0%}",
+            "highest probability": run["max_probability"],
+            "brightness and a blur": run["baseline_dice"],
         }
         for name, runs in table.items()
         for i, run in enumerate(runs)

@@ -20,7 +20,7 @@ from tinyseg.io.preprocessing import preprocessing_of
 def story(args, network):
     """Train a network of this kind as the flags say; returns what metrics.json holds."""
     # 1. The data: images (N, 1, H, W), and for each pixel a label, 1 in the nerve and 0 elsewhere. We train
-    # on most of them. A fifth, the validation images, is to choose by. A fifth is held out, to judge.
+    # on three fifths. A fifth, the validation images, is to choose by. A fifth is held out, to judge.
     data = load_data(args)
     preprocessing = preprocessing_of(data.train)
 
@@ -33,12 +33,12 @@ def story(args, network):
         # 3. The training starts with random parameters. The seed decides which, so a run can be repeated.
         optimizer = optimizer_of(args)  # Adam: from a gradient to a step
         first = start(args, net, optimizer, preprocessing)
-        progress = Progress(run, net, data, args, first)  # says how it goes, and saves it
+        progress = Progress(run, net, data, args, first)  # looks at the validation images after each epoch
         keep_memory()  # for speed alone: the process keeps the memory that a step has freed
 
         # 4. The loop. For each minibatch `fit` runs the network, asks autograd for the gradient of the loss,
         # and takes a step down. Each image is turned or flipped at random. After each pass
-        # over the images (an epoch) we get a snapshot of the training, and look how it does on the others.
+        # over the images (an epoch) we get a snapshot of it, and see how it does on the validation images.
         epochs = fit(
             net,
             data.train,
@@ -52,16 +52,16 @@ def story(args, network):
         with progress:  # Ctrl-C ends the loop and not the program: the last whole epoch is there
             for last in epochs:
                 loss, counts, p = evaluate(net, last.params, last.state, progress.watched)
-                progress.epoch(last, loss, counts, p)
+                progress.epoch(last, loss, counts, p)  # prints a line, and saves what --resume needs
 
         # 5. The model: all that others need to use it, in one file. `tinyseg segment` does. Kept is the epoch
         # that did best on the validation images.
         kept = progress.kept
         save(run.folder / "model.npz", net, kept.params, kept.state, preprocessing)
 
-        # 6. The judgement: is what it finds in held-out images the nerve? And what does one find without it?
+        # 6. The judgement: is what it finds in held-out images the nerve? How well does one do without it?
         how = {"steps": progress.last.step, "seed": args.seed, "curve": progress.curve}
-        metrics = judge(run, net, kept, data, **how)
+        metrics = judge(run, net, kept, data, **how)  # writes metrics.json and per_image.csv
 
         # 7. The pictures, and a page with all of it.
         show(run, net, data, progress, metrics, args)

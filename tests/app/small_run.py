@@ -35,7 +35,7 @@ def train_small(folder, name="modified", *more) -> Small:
     shown = [start := begin(net, args.seed)]
     for last in fit(net, data.train, start, epochs=args.epochs, batch=4, loss=loss):
         value, counts, _ = evaluate(net, last.params, last.state, data.held_out, loss=loss)
-        history.append(Epoch(last.epoch, last.step, last.loss, value, counts.dice, counts.iou))
+        history.append(Epoch(last.epoch, last.step, last.loss, value, counts.dice, counts.iou, counts.dice))
         shown.append(last)
     p = [predict(net, one.params, one.state, data.held_out.images) for one in shown]
     metrics = judge(run, net, last, data, steps=last.step, seed=args.seed)

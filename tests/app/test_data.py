@@ -60,7 +60,7 @@ def test_two_subjects_leave_nothing_to_choose_by(tmp_path):
     given = args(data=folder(tmp_path, {"a": 2, "b": 2}))
     data = load_data(given)
     assert data.validation is None and {data.train.subjects[0], data.held_out.subjects[0]} == {"a", "b"}
-    assert "to choose by  nothing: a third subject is missing" in describe(data, given)
+    assert "validation    nothing: a third subject is missing" in describe(data, given)
 
 
 def test_one_subject_is_refused(tmp_path):

@@ -69,7 +69,7 @@ def test_each_is_done_once_and_a_rerun_does_what_is_missing(four, tmp_path):
     first = dict(list(four.items())[:3])
     results = run_experiments(square, first, table=table, say=said.append)
     assert results == {f"run {x}": {"square": x**2, "word": "null", "nothing": None} for x in range(3)}
-    assert len(said) == 3 and said[-1].startswith("3/3  ")
+    assert len(said) == 3 and said[-1].startswith("3 of 3 done  ")
     four["run 1"]["x"] = 1.0  # other settings
     again = run_experiments(square, four, table=table, say=said.append)
     assert list(again) == list(four) and again["run 3"]["square"] == 9
@@ -99,8 +99,9 @@ def test_the_run_of_a_process_that_dies_is_done_again(four, tmp_path):
 
 @unix
 def test_a_run_that_always_kills_its_process_ends_in_a_line(four, tmp_path):
-    with pytest.raises(InputError, match="4 of 4 runs: their process ends before they do"):
-        run_experiments(dies, four, table=tmp_path / "runs.csv", say=quiet)
+    one = {"run 0": four["run 0"]}
+    with pytest.raises(InputError, match="1 of 1 runs: their process ends before they do"):
+        run_experiments(dies, one, table=tmp_path / "runs.csv", say=quiet)
 
 
 def test_a_process_has_one_thread_and_ours_keeps_its_own(four, tmp_path, monkeypatch):

@@ -82,8 +82,8 @@ def test_the_same_judgement_writes_the_same_bytes(tmp_path):
 def test_figures_and_warnings_are_said(tmp_path, capsys):
     metrics = judged(tmp_path, 2, [[[0, 1], [0, 1]]] * 2, curve=[0, 1, 0, 1, 0])
     said = capsys.readouterr().out
-    assert "by subject: Dice 1.00 mean, 0.00 standard deviation, 1.00 to 1.00 (95% interval" in said
-    assert len(metrics["warnings"]) == 2 and "--folds 5" in metrics["warnings"][0]
+    assert "by subject: Dice 1.00 mean, 0.00 standard deviation\n" in said
+    assert len(metrics["warnings"]) == 2 and "--folds 3" in metrics["warnings"][0]
     assert all(f"\nwarning: {warning}\n" in said for warning in metrics["warnings"])
 
 
@@ -111,7 +111,7 @@ def test_the_threshold_is_chosen_on_validation_images_where_there_are_some(
 def test_its_row_has_dashes():
     counts = confusion_matrix(np.uint8([0, 0, 1, 1]), np.uint8([0, 1, 1, 1]), 3)
     rows = [line.split() for line in table(counts, counts, ("a", "b", "c")).splitlines()]
-    assert rows[0] == ["a", "b", "c", "IoU", "Dice", "baseline's"]
+    assert rows[0] == ["a", "b", "c", "IoU", "Dice", "baseline", "Dice"]
     assert rows[2] == ["b", "1", "2", "0", "0.667", "0.800", "0.800"]
     assert rows[3] == ["c", "0", "0", "0", "-", "-", "-"]
     assert isinstance(counts, ConfusionMatrix)

@@ -204,12 +204,12 @@ def test_figures_show_what_there_is():
     less, all_of_it = rows(METRICS), rows(METRICS | more | {"by_subject": of_subjects, "by_image": no_spread})
     assert less["all pixels together"] == ["0.812", "0.684", "", ""]
     assert all_of_it["mean over 9 subjects"] == ["0.750", "0.600", "0.062", "0.500 to 0.875"]
-    assert all_of_it["mean over 1 images"] == ["0.750", "–", "–", ""]
-    assert all_of_it["at the best threshold on other images, 0.250"][0] == "0.875"
+    assert all_of_it["mean over 1 image"] == ["0.750", "–", "–", ""]
+    assert all_of_it["at the threshold chosen, 0.250"][0] == "0.875"
     assert set(all_of_it) - set(less) == {
         "mean over 9 subjects",
-        "mean over 1 images",
-        "at the best threshold on other images, 0.250",
+        "mean over 1 image",
+        "at the threshold chosen, 0.250",
         "every pixel, annotated or not",
     }
 

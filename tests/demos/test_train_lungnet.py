@@ -85,7 +85,7 @@ def test_flags_change_what_is_learnt(flag, tmp_path):
 def test_patience_ends_a_run(tmp_path, capsys):
     metrics = train_lungnet.main([*SMALL, "--epochs", "60", "--patience", "2", "--out", str(tmp_path)])
     assert metrics["steps"] == 6 * (metrics["best_epoch"] + 2) < 6 * 60
-    assert f"by the end of epoch {metrics['best_epoch']}, the best" in capsys.readouterr().out
+    assert f"network of epoch {metrics['best_epoch']}, the best" in capsys.readouterr().out
 
 
 def test_label_maps_of_ones_own(labelled, tmp_path, capsys):
@@ -136,7 +136,7 @@ def test_the_best_epoch_is_kept_after_ctrl_c(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert metrics["best_epoch"] == 2 and metrics["steps"] == 3 * 6
     assert "stopped by Ctrl-C after 3 of 9 epochs" in said
-    assert "by the end of epoch 2, the best on validation images" in said
+    assert "judged is the network of epoch 2, the best on the validation images" in said
 
 
 def test_colour(labelled, tmp_path):

@@ -23,6 +23,12 @@ class Data:
     validation: Dataset | None = None  # what epoch and threshold are chosen by; None: too few subjects
     truth: Dataset | None = None  # held out, with every pixel's class; None: all that is known is annotated
 
+    @property
+    def subjects(self) -> int:
+        """How many there are in all parts."""
+        parts = filter(None, (self.train, self.validation, self.held_out))
+        return len({subject for part in parts for subject in part.subjects})
+
 
 def load_data(args) -> Data:
     """Images with labels from `--data`, or synthetic ones, in three parts of whole subjects.

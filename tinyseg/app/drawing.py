@@ -35,7 +35,7 @@ def draw(
         metrics: of two classes with `best_threshold`.
         frames: number of the epoch (0: before training), and what was predicted then, (H, W) uint8: of two
             classes the probability times 255, of more the class.
-        watched: the number of the held-out image that the frames are of.
+        watched: the number of the image that the frames are of: of validation, or held out if there is none.
     """
     names, chosen = data.train.class_names, choose(data.held_out)
     count, p = len(names), p[chosen]
@@ -67,8 +67,9 @@ def draw(
     steps = (image | masks | overlays).items()
     row = [captioned([column], (name,), names) for name, column in steps]
     pictures.write_gif(run.folder / "steps.gif", of_one_height(row), seconds=1.2)
-    still = {"image": [grey(images[watched])]}
-    still |= {name: [plane(part.labels[watched], count)] for name, part in known.items()}
+    looked_at = data.validation or data.held_out
+    still = {"image": [grey(looked_at.images[watched].mean(axis=0))]}  # (channels, H, W) -> (H, W)
+    still |= {next(iter(known)): [plane(looked_at.labels[watched], count)]}
     epochs = []
     for epoch, frame in frames:
         shown = grey(frame / 255) if count == 2 else label_map(frame, count)
@@ -148,9 +149,9 @@ def curves(run: Log, history: list[Epoch], name: str) -> None:
     steps = [epoch.step for epoch in history]
     for axes, field, label in (
         (left, "loss", "loss, training"),
-        (left, "held_out_loss", f"loss, {name}"),
-        (right, "dice", f"Dice, {name}"),
-        (right, "iou", f"IoU, {name}"),
+        (left, "val_loss", f"loss, {name}"),
+        (right, "val_dice", f"Dice, {name}"),
+        (right, "val_iou", f"IoU, {name}"),
     ):
         axes.plot(steps, [getattr(epoch, field) for epoch in history], label=label)
     for axes in (left, right):

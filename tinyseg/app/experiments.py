@@ -248,7 +248,7 @@ class Progress:
         """One more is done."""
         self.done += 1
         left = (time.perf_counter() - self.began) / (self.done - self.first) * (self.count - self.done)
-        line = f"{self.done:{len(str(self.count))}}/{self.count}  {left / 60:4.1f} min left  {last}"
+        line = f"{self.done:{len(str(self.count))}} of {self.count} done  {left / 60:4.1f} min left  {last}"
         with suppress(OSError, ValueError, AttributeError):
             if sys.stdout.isatty():
                 full = 20 * self.done // self.count

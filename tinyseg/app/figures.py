@@ -30,7 +30,7 @@ RESAMPLES, AT_ONCE = 10_000, 100  # a hundred resamples at a time, so that they 
 SEED = 0  # the bootstrap's own: the same rows give the same bytes
 KINDS = ("right", "false", "missed")
 FEW = 5  # subjects; fewer make an interval that means nothing
-NOISY = 0.05  # standard deviation of the validation Dice from one epoch to the next
+NOISY = 0.05  # standard deviation of the validation Dice about its trend
 
 
 # Rows, and the file that holds them
@@ -215,10 +215,12 @@ def said(figures: dict) -> str:
     lines, alone = [], len(figures["held_out"]) == len(figures["by_subject"]["of_each"])
     for by in ("subject",) if alone else ("subject", "image"):
         dice, count = figures[f"by_{by}"]["dice"], plural(figures[f"by_{by}"]["count"], by)
+        if by == "image":
+            count += f" of {plural(figures['by_subject']['count'], 'subject')}"
         if dice["std"] is None:
             continue
         line = f"by {by}: Dice {dice['mean']:.2f} mean, {dice['std']:.2f} standard deviation"
-        if dice["interval"]:
+        if dice["interval"] and figures["by_subject"]["count"] >= FEW:
             line += ", {:.2f} to {:.2f} (95% interval of the mean, {})".format(*dice["interval"], count)
         lines.append(line)
     if (empty := figures["empty"])["images"]:
@@ -240,7 +242,12 @@ def plural(count: int, what: str) -> str:
 
 
 def warnings(
-    figures: dict, *, curve: Sequence[float] = (), chosen: bool = True, of_all: bool = False
+    figures: dict,
+    *,
+    curve: Sequence[float] = (),
+    chosen: bool = True,
+    of_all: bool = False,
+    subjects: int | None = None,
 ) -> list[str]:
     """What makes the figures worth less than they seem: a sentence each, with the way out.
 
@@ -248,7 +255,8 @@ def warnings(
         figures: as `figures` or `across` gives them.
         curve: the validation Dice after each epoch.
         chosen: whether there were validation images, by which epoch and threshold were chosen.
-        of_all: whether every subject was judged, as in a cross-validation.
+        of_all: whether every subject is judged, as in a cross-validation.
+        subjects: how many there are, held out or not; None: enough.
     """
     found = []
     if not (count := figures["by_subject"]["count"]):
@@ -256,7 +264,8 @@ def warnings(
             "no held-out subject has anything to find, so none has a Dice: another --seed holds out others"
         )
     elif count < FEW:
-        way_out = "more subjects tell more" if of_all or not chosen else "--folds 5 judges by every subject"
+        way_out = f"--folds {max(3, min(5, subjects or 5))} judges by every subject"
+        way_out = "more subjects tell more" if of_all or not chosen else way_out
         found.append(
             f"the judgement rests on only {plural(count, 'held-out subject')}, too few for an interval to "
             f"mean anything: {way_out}"
@@ -267,10 +276,10 @@ def warnings(
             "threshold is the best on the training images: images of at least 3 subjects mend that"
         )
     last = curve[-max(5, len(curve) // 5) :]
-    if len(last) >= 5 and np.std(last, ddof=1) > NOISY:
+    # Of independent noise about a slow trend, the differences have twice the variance.
+    if len(last) >= 5 and (noise := np.std(np.diff(last), ddof=1) / 2**0.5) > NOISY:
         found.append(
-            f"the validation Dice of the last {len(last)} epochs has a standard deviation of "
-            f"{np.std(last, ddof=1):.2f}, so the figure depends on when one stops: more images, "
-            "a lower --rate or another --schedule steady it"
+            f"in the last {len(last)} epochs the validation Dice jumps by some {noise:.2f}, so the figure "
+            "depends on when one stops: more images, more --epochs or a lower --rate steady it"
         )
     return found

@@ -95,30 +95,31 @@ def flags(story: str, network: str, out: str, prog: str | None = None) -> Parser
     add("--data", None, "DIR", "your images: <subject>_<image>.tif with ..._mask.tif, or images/ and masks/; "
         "without it, synthetic ones", type=folder)  # fmt: skip
     add("--out", Path(out), "DIR", "where the results go, in place of an earlier run's", type=folder)
-    add("--resume", None, "DIR", "go on with the run in this folder that was killed or stopped, by its flags",
+    add("--resume", None, "DIR", "go on with the run in this folder that was stopped or killed, by its flags",
         type=folder)  # fmt: skip
     add("--model", None, "FILE", "start from what this model has learnt, rather than at random", type=folder)
-    add("--folds", None, "N", "cross-validation: N networks, each with other subjects held out",
+    add("--folds", None, "N", "cross-validation: N networks, 3 or more, each with other subjects held out",
         type=number(int, 3, "a whole number of at least 3"))  # fmt: skip
-    add("--scheduler", None, "ADDRESS", "of many runs: tcp://HOST:PORT of a Dask scheduler, or local; "
-        "without it, processes on this machine")  # fmt: skip
-    add("--images", usual["images"], "N", "synthetic images, of which a fifth is held out",
+    add("--scheduler", None, "ADDRESS", "where the runs of --folds are made: tcp://HOST:PORT of a "
+        "Dask scheduler, or local; without it, in processes on this machine")  # fmt: skip
+    add("--images", usual["images"], "N", "synthetic images; a fifth is for validation, a fifth is held out",
         type=number(int, 5, "a whole number of at least 5"))  # fmt: skip
     add("--size", usual["size"], "N", "side in pixels; of your images, the centre square is resized to it",
         type=positive)  # fmt: skip
-    add("--seed", 0, "N", "of images, weights and order; the same seed gives the same run",
+    add("--seed", 0, "N", "of all random numbers: the same seed gives the same run",
         type=number(int, 0, "a whole number of at least 0"))  # fmt: skip
     add("--epochs", usual["epochs"], "N", "passes over the images", type=positive)
     add("--batch", usual["batch"], "N", "images in each step", type=positive)
     add("--rate", usual["rate"], "X", "learning rate", type=above_zero)
-    add("--schedule", usual["schedule"], None, "of the rate: constant, or down to 0 in a straight line over "
-        "the last fifth of the steps, or along a cosine",
+    add("--schedule", usual["schedule"], None, "how the rate changes: it stays constant, or falls to 0 in a "
+        "straight line over the last fifth of the steps, or along a cosine",
         choices=("constant", "linear-end", "cosine"))  # fmt: skip
     add("--optimizer", "adam", None, "Adam, or plain gradient descent", choices=("adam", "descent"))
     add("--maps", usual["maps"], "N", "channels of each dilated layer", type=positive)
     add("--dilations", FIBONACCI, "D,D,...", "of the 3x3 layers, a number for each", type=dilations)
-    add("--engine", "fast", None, "run the fast twins, or the definitions that they are held to, or these "
-        "with SciPy's convolution, slowly", second=("--conv",), choices=tuple(ENGINES))  # fmt: skip
+    add("--engine", "fast", None, "what computes: the fast twins, or the plain definitions, or these with "
+        "SciPy's convolution (slow); all give the same results", second=("--conv",),
+        choices=tuple(ENGINES))  # fmt: skip
     if network == "lungnet":
         add("--norm", "instance", None, "of each slice by itself, or by running statistics",
             choices=("instance", "batch"))  # fmt: skip
@@ -201,6 +202,8 @@ def command_of(args) -> str:
         if name in usual and value != usual[name]:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             words += [f"--{name.replace('_', '-')}", text]
+    if hasattr(args, "fold"):
+        words += ["--folds", str(args.fold[1])]
     return shlex.join(words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tinyseg.app.data import load_data
 from tinyseg.app.experiments import run_experiments
@@ -12,7 +13,13 @@ from tinyseg.app.report import page, paragraph, section, table, verbatim, warnin
 from tinyseg.app.run import Run
 from tinyseg.app.train import experiment, folder_name
 
-SHOWN = ("name", "subject", "dice", "iou")
+SHOWN = {"name": "image", "subject": "subject", "dice": "Dice", "iou": "IoU"}
+
+
+def noisy(out: Path, names: list[str]) -> list[str]:
+    """What the folds' own runs warn of, but how few subjects each of them has."""
+    found = [(name, json.loads((out / folder_name(name) / "metrics.json").read_text())) for name in names]
+    return [f"{name}: {text}" for name, of_it in found for text in of_it["warnings"] if "jumps" in text]
 
 
 def cross_validate(args) -> dict:
@@ -29,7 +36,10 @@ def cross_validate(args) -> dict:
         run_experiments(experiment, runs, **where, say=run.say)
         folds = [rows_of(args.out / folder_name(name) / "per_image.csv") for name in names]
         figures = across(folds)
-        metrics = figures | {"seed": args.seed, "warnings": warnings(figures, of_all=True)}
+        metrics = figures | {
+            "seed": args.seed,
+            "warnings": noisy(args.out, names) + warnings(figures, of_all=True),
+        }
         over = figures["folds"]["dice"]
         each = " ".join("-" if dice is None else f"{dice:.3f}" for dice in over["of_each"])
         run.say(
@@ -40,6 +50,7 @@ def cross_validate(args) -> dict:
                 f"IoU {figures['iou']:.3f}")  # fmt: skip
         for line in filter(None, (said(figures), *(f"warning: {text}" for text in metrics["warnings"]))):
             run.say(line)
+        pooled = {"Dice": figures["dice"], "IoU": figures["iou"]}
         rows = [row for fold in folds for row in fold]
         fold_rows = [
             {"fold": name, "images": len(fold), "Dice": dice, "IoU": iou}
@@ -47,6 +58,7 @@ def cross_validate(args) -> dict:
                 names, folds, over["of_each"], figures["folds"]["iou"]["of_each"]
             )
         ]
+        fold_rows.append({"fold": "all images", "images": len(rows)} | pooled)
         run.write("per_image.csv", table_of(rows))
         run.write("metrics.json", json.dumps(metrics, indent=2) + "\n")
         sections = [
@@ -57,7 +69,10 @@ def cross_validate(args) -> dict:
                 warning_list(metrics["warnings"]) if metrics["warnings"] else "",
                 table("Folds", fold_rows),
             ),
-            section("Image by image", table("Held-out images", [{k: row[k] for k in SHOWN} for row in rows])),
+            section(
+                "Image by image",
+                table("Held-out images", [{title: row[k] for k, title in SHOWN.items()} for row in rows]),
+            ),
         ]
         run.write(
             "report.html", page(f"{args.network}, {args.folds} folds: Dice {figures['dice']:.3f}", sections)

@@ -8,6 +8,7 @@ from textwrap import fill
 import numpy as np
 
 from tinyseg.app.data import Data
+from tinyseg.app.figures import plural
 from tinyseg.data import Dataset
 from tinyseg.errors import listed
 from tinyseg.io.preprocessing import preprocessing_of
@@ -16,7 +17,7 @@ from tinyseg.ops import UNLABELLED
 
 def describe(data: Data, args) -> str:
     """Images, sizes, what became of them, subjects, the share of each class, and who is on which side."""
-    parts = {"to train on": data.train, "to choose by": data.validation, "held out": data.held_out}
+    parts = {"to train on": data.train, "validation": data.validation, "held out": data.held_out}
     whole, preprocessing = [part for part in parts.values() if part], preprocessing_of(data.train)
     size = f"{preprocessing.size} x {preprocessing.size} pixels"
     count, colour = sum(map(len, whole)), "grey" if preprocessing.channels == 1 else "red, green and blue"
@@ -53,7 +54,7 @@ def subjects_line(subjects: Counter, args) -> str:
     """How many subjects there are, and by what rule an image is of one."""
     fewest, most = min(subjects.values()), max(subjects.values())
     if most == 1:
-        return f"{len(subjects)}: every image counts as another's"
+        return f"{len(subjects)}: each image counts as its own subject"
     spread = f"{most}" if fewest == most else f"{fewest} to {most}"
     rule = ", named by what stands before the last underscore" if args.data else ""
     return f"{len(subjects)}, of {spread} images each{rule}"
@@ -67,7 +68,7 @@ def shares(whole: list[Dataset]) -> str:
     if len(names) > 2 or counts[UNLABELLED]:
         return f"{each} of annotated pixels, which are {known / counts.sum():.1%} of all"
     empty = sum(int((~part.labels.any(axis=(1, 2))).sum()) for part in whole)
-    return f"{each} of all pixels; in {empty} images there is nothing to find"
+    return f"{each} of all pixels; nothing is to be found in {plural(empty, 'image')}"
 
 
 def side(part: Dataset) -> str:

@@ -16,12 +16,20 @@ from tinyseg.training import Snapshot, most_probable, predict
 
 
 def judge(
-    run: Log, net, kept: Snapshot, data: Data, *, steps: int, seed: int, curve: Sequence[float] = ()
+    run: Log,
+    net,
+    kept: Snapshot,
+    data: Data,
+    *,
+    steps: int,
+    seed: int,
+    curve: Sequence[float] = (),
+    fold: bool = False,
 ) -> dict:
     """Measure on the held-out images, look behind a black mask, write metrics.json and per_image.csv.
 
     `kept` is what the run keeps of its training, `steps` how many it made, `seed` its seed, `curve` the
-    validation Dice after each epoch.
+    validation Dice after each epoch, `fold` whether this is one of several by which every subject is judged.
     """
     held_out, names = data.held_out, data.train.class_names
     p = predict(net, kept.params, kept.state, held_out.images)
@@ -29,8 +37,10 @@ def judge(
     counts = confusion_matrix(found, held_out.labels, len(names))
     baseline = confusion_matrix(by_baseline, held_out.labels, len(names))
     mean = "mean " if len(names) > 2 else ""
+    if data.validation:
+        run.say(f"judged is the network of epoch {kept.epoch}, the best on the validation images")
     run.say(
-        "held out: rows are the truth, columns what its pixels were taken for\n"
+        "held out: rows are true classes, columns predicted classes\n"
         + table(counts, baseline, names)
         + f"\nheld out: {mean}Dice {counts.dice:.3f}, {mean}IoU {counts.iou:.3f}, "
         f"accuracy {counts.accuracy:.3f}; by brightness and a blur alone: {mean}Dice {baseline.dice:.3f}"
@@ -64,7 +74,9 @@ def judge(
             f"by brightness and a blur alone: {blurred:.3f}"
         )
     metrics |= of_images
-    metrics["warnings"] = warnings(of_images, curve=curve, chosen=data.validation is not None)
+    metrics["warnings"] = warnings(
+        of_images, curve=curve, chosen=data.validation is not None, of_all=fold, subjects=data.subjects
+    )
     for warning in metrics["warnings"]:
         run.say(f"warning: {warning}")
     run.write("per_image.csv", table_of(rows))
@@ -105,7 +117,7 @@ def plain(number: float) -> str:
 def table(counts: ConfusionMatrix, baseline: ConfusionMatrix, names) -> str:
     """The confusion matrix with each class's name, IoU and Dice, and the baseline's Dice."""
     scores = zip(counts.iou_of_each, counts.dice_of_each, baseline.dice_of_each)
-    rows = [["", *names, "IoU", "Dice", "baseline's"]]
+    rows = [["", *names, "IoU", "Dice", "baseline Dice"]]
     for name, row, three in zip(names, counts.counts, scores):
         rows.append([name, *map(str, row), *("-" if np.isnan(score) else f"{score:.3f}" for score in three)])
     widths = [max(map(len, column)) for column in zip(*rows)]

@@ -34,9 +34,10 @@ class Epoch:
     epoch: int  # passes so far
     step: int  # minibatches so far
     loss: float  # mean over the epoch's minibatches
-    held_out_loss: float  # of images that are only looked at
-    dice: float  # on these: of two classes the second one's, of more the mean
-    iou: float
+    val_loss: float  # of the validation images; where there are none, of the held-out ones
+    val_dice: float  # on these: of two classes the second one's, of more the mean
+    val_iou: float
+    val_best_dice: float  # of two classes at the best threshold; the epoch with the highest is kept
 
 
 class Progress:
@@ -62,8 +63,8 @@ class Progress:
         self.watched, self.name = data.held_out, "held out"  # the images that are looked at
         if data.validation:
             self.watched, self.name = data.validation, "validation"
-        there = [len(np.unique(labels)) for labels in data.held_out.labels]
-        self.shown = int(np.argmax(there))  # the first of the held-out images in which there is most to find
+        there = [len(np.unique(labels)) for labels in self.watched.labels]
+        self.shown = int(np.argmax(there))  # the first of these in which there is most to find
         self.patience = getattr(args, "patience", float("inf"))
         self.last = self.kept = start
         self.best = float("-inf")
@@ -74,7 +75,7 @@ class Progress:
 
     def frame(self, snapshot: Snapshot) -> np.ndarray:
         """What is predicted of the shown image, (H, W) uint8: 255 times the probability, or the classes."""
-        p = predict(self.net, snapshot.params, snapshot.state, self.data.held_out.images[self.shown][None])[0]
+        p = predict(self.net, snapshot.params, snapshot.state, self.watched.images[self.shown][None])[0]
         return np.rint(255 * p[0]).astype(np.uint8) if len(p) == 1 else most_probable(p)
 
     def epoch(self, snapshot: Snapshot, loss: float, counts: ConfusionMatrix, p: np.ndarray) -> None:
@@ -92,14 +93,14 @@ class Progress:
         if not self.data.validation or score >= self.best:
             self.kept, self.best = snapshot, score
         self.remember(snapshot)
-        at = Epoch(snapshot.epoch, snapshot.step, snapshot.loss, loss, counts.dice, counts.iou)
+        at = Epoch(snapshot.epoch, snapshot.step, snapshot.loss, loss, counts.dice, counts.iou, score)
         append(self.run.folder / HISTORY, row(field.name for field in fields(Epoch)) if at.epoch == 1 else "")
         append(self.run.folder / HISTORY, row(astuple(at)))
         share = (at.step - self.first) / at.step * at.epoch / self.epochs  # this process's, of all steps
         left = (time.perf_counter() - self.began) * (1 - at.epoch / self.epochs) / share
         self.run.say(
             f"epoch {at.epoch:3}/{self.epochs}  step {at.step:5}  loss {at.loss:.4f}  {self.name}: "
-            f"loss {at.held_out_loss:.4f}  Dice {at.dice:.3f}  IoU {at.iou:.3f}  {left:4.0f} s left"
+            f"loss {at.val_loss:.4f}  Dice {at.val_dice:.3f}  IoU {at.val_iou:.3f}  {left:4.0f} s left"
         )
         write_checkpoint(
             self.run.folder / STATE,
@@ -152,7 +153,7 @@ class Progress:
     @property
     def curve(self) -> list[float]:
         """The validation Dice after each epoch."""
-        return [epoch.dice for epoch in self.history()] if self.data.validation else []
+        return [epoch.val_dice for epoch in self.history()] if self.data.validation else []
 
     def history(self) -> list[Epoch]:
         """What history.csv holds."""

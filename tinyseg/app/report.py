@@ -17,6 +17,7 @@ from importlib.resources import files
 import numpy as np
 
 from tinyseg.app.data import Data
+from tinyseg.app.figures import plural, said
 from tinyseg.app.progress import Epoch
 from tinyseg.app.run import Log, versions
 from tinyseg.io.pictures import PREDICTION, TRUTH
@@ -28,8 +29,8 @@ PICTURES = {  # what a run draws, in the order of the page
     "masks.png": "The same images, the masks by themselves.",
     "probability.png": "What lies behind the masks: all probabilities, from the lowest to the highest.",
     "data.png": "Images that it was trained on.",
-    "steps.gif": "All of it one after the other.",
-    "epochs.gif": "One held-out image, before training and after the epochs.",
+    "steps.gif": "Images, true masks, predicted masks and overlays in turn.",
+    "epochs.gif": "One image that is not trained on, before training and after the epochs.",
 }
 
 
@@ -291,7 +292,7 @@ def training_page(
     sections = [section("What was done", verbatim(command), paragraph(
         ", ".join(f"{name} {number}" for name, number in versions.items())), verbatim(found))]  # fmt: skip
     if metrics.get("warnings"):
-        sections.insert(0, section("To be careful of", warning_list(metrics["warnings"])))
+        sections.insert(0, section("Warnings", warning_list(metrics["warnings"])))
     scored = {"Dice": metrics["dice_of_each"], "IoU": metrics["iou_of_each"]}
     sections.append(
         section(
@@ -301,6 +302,7 @@ def training_page(
                 "the standard deviation of Dice, and the 95% interval of its mean",
                 figure_rows(metrics),
             ),
+            *(map(paragraph, said(metrics).splitlines()) if "empty" in metrics else ()),
             confusion(metrics["confusion"], names, **scored),
         )
     )
@@ -308,7 +310,7 @@ def training_page(
         marks = {"0.5, as in the masks": 0.5}
         if "best_threshold" in metrics:
             at = metrics["best_threshold"]
-            marks[f"{words(at)}, the best on other images"] = at
+            marks[f"{words(at)}, the one chosen"] = at
         black = (
             "Every predicted mask is black: the highest probability anywhere is "
             f"{words(metrics.get('max_probability'))}. Move the slider to the left, and see what lies behind."
@@ -337,9 +339,9 @@ def figure_rows(metrics: dict) -> list[dict]:
     for by in ("subject", "image"):
         if part := metrics.get(f"by_{by}"):
             dice = part["dice"]
-            rows.append((f"mean over {part['count']} {by}s", dice["mean"], part["iou"]["mean"], dice))
+            rows.append((f"mean over {plural(part['count'], by)}", dice["mean"], part["iou"]["mean"], dice))
     if "best_threshold" in metrics:
-        name = f"at the best threshold on other images, {words(metrics['best_threshold'])}"
+        name = f"at the threshold chosen, {words(metrics['best_threshold'])}"
         rows.append((name, metrics["best_threshold_dice"], "", {}))
     if "whole_dice" in metrics:
         rows.append(("every pixel, annotated or not", metrics["whole_dice"], "", {}))
@@ -349,7 +351,7 @@ def figure_rows(metrics: dict) -> list[dict]:
             "held-out images": name,
             "Dice": dice,
             "IoU": iou,
-            "deviation": spread.get("std", ""),
+            "standard deviation": spread.get("std", ""),
             "95% interval": " to ".join(map(words, spread.get("interval") or [])),
         }
         for name, dice, iou, spread in rows
@@ -386,8 +388,8 @@ def write_report(
         versions=versions(),
         found=found,
         metrics=metrics,
-        losses={"training": line("loss"), name: line("held_out_loss")},
-        scores={f"Dice, {name}": line("dice"), f"IoU, {name}": line("iou")},
+        losses={"training": line("loss"), name: line("val_loss")},
+        scores={f"Dice, {name}": line("val_dice"), f"IoU, {name}": line("val_iou")},
         pictures={each: path.read_bytes() for each, path in pictures.items() if path.exists()},
         images=[Shown(*each) for each in shown],
         rows=rows,

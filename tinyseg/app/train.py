@@ -121,8 +121,6 @@ def train(run: Run, net: DilatedFCN, data: Data, args) -> Progress:
             if progress.enough:
                 break
     kept = progress.kept
-    if kept is not progress.last:
-        run.say(f"kept is what was learnt by the end of epoch {kept.epoch}, the best on validation images")
     save(run.folder / "model.npz", net, kept.params, kept.state, preprocessing)
     return progress
 
@@ -132,7 +130,8 @@ def show(run: Run, net: DilatedFCN, data: Data, progress: Progress, metrics: dic
     kept, history = progress.kept, progress.history()
     p = predict(net, kept.params, kept.state, data.held_out.images)
     draw(run, p, data, metrics, history, progress.frames, progress.shown)
-    title, found, rows = args.network, describe(data, args), rows_of(run.folder / "per_image.csv")
+    title = args.network + (f", fold {args.fold[0] + 1} of {args.fold[1]}" if hasattr(args, "fold") else "")
+    found, rows = describe(data, args), rows_of(run.folder / "per_image.csv")
     write_report(
         run, p, data, metrics, history, title=title, command=command_of(args), found=found, rows=rows
     )
@@ -141,9 +140,8 @@ def show(run: Run, net: DilatedFCN, data: Data, progress: Progress, metrics: dic
 def carry_out(run: Run, net: DilatedFCN, data: Data, args) -> tuple[Progress, dict]:
     """Train, judge and draw; returns how the training went, and the metrics."""
     progress = train(run, net, data, args)
-    metrics = judge(
-        run, net, progress.kept, data, steps=progress.last.step, seed=args.seed, curve=progress.curve
-    )
+    how = {"steps": progress.last.step, "seed": args.seed, "curve": progress.curve}
+    metrics = judge(run, net, progress.kept, data, **how, fold=hasattr(args, "fold"))
     show(run, net, data, progress, metrics, args)
     return progress, metrics
 
