@@ -20,7 +20,7 @@ from tinyseg.app.experiments import run_experiments
 from tinyseg.app.flags import flags, plain, positive, restored, saved
 from tinyseg.app.report import figure, page, paragraph, section, verbatim
 from tinyseg.app.run import LOG, Log, alone, guarded, make, versions
-from tinyseg.app.train import experiment, folder_name
+from tinyseg.app.train import experiment, folder_name, is_there
 from tinyseg.errors import InputError
 from tinyseg.io import pictures
 from tinyseg.training import most_probable
@@ -76,10 +76,12 @@ def main(argv=None):
 
     make(args.out)
     with alone(args.out):
-        top = Log(args.out)
-        results = run_experiments(
-            experiment, runs, table=args.out / "runs.csv", scheduler=args.scheduler, say=top.say
-        )
+        refuse_others(args.out)
+        top, where = Log(args.out), {"table": args.out / "runs.csv", "scheduler": args.scheduler}
+        try:
+            results = run_experiments(experiment, runs, **where, there=is_there, say=top.say)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("; the same command goes on with what is missing") from None
         table = {name: [results[f"{name}, seed {seed}"] for seed in seeds] for name in nets}
         top.say("\n" + markdown(table))
         top.write("table.md", markdown(table) + "\n")
@@ -93,6 +95,15 @@ def main(argv=None):
             table,
         )
     return table
+
+
+def refuse_others(folder) -> None:
+    """Refuse a folder with files of these names that no comparison wrote."""
+    names = ["table.md", "logs.txt", "compare.png", "dice.png", "report.html", LOG]
+    if not (folder / "runs.csv").exists() and (there := [name for name in names if (folder / name).exists()]):
+        raise InputError(
+            f"{folder}: expected a folder for results, got one with {there[0]}; --out DIR is another"
+        )
 
 
 def markdown(table: dict) -> str:

@@ -27,12 +27,12 @@ def story(args, network):
     # 2. The network: a frozen value that says how to compute. What it learns are arrays, kept apart from it.
     net = network(**network_fields(args))
 
+    # 3. The training starts with random parameters. The seed decides which, so a run can be repeated.
+    optimizer = optimizer_of(args)  # Adam: from a gradient to a step
+    first = start(args, net, optimizer, preprocessing)
+
     with Run(args.out, saved(args), resume=bool(args.resume)) as run:  # a folder for all results, and a log
         introduce(run, net, data, args)  # prints what the images are, and the network's layers
-
-        # 3. The training starts with random parameters. The seed decides which, so a run can be repeated.
-        optimizer = optimizer_of(args)  # Adam: from a gradient to a step
-        first = start(args, net, optimizer, preprocessing)
         progress = Progress(run, net, data, args, first)  # looks at the validation images after each epoch
         keep_memory()  # for speed alone: the process keeps the memory that a step has freed
 

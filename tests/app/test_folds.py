@@ -1,6 +1,7 @@
 """Cross-validation: each image is judged once, by a network that never saw its subject; killed runs go on."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -88,3 +89,22 @@ def test_a_run_that_a_lost_worker_left_goes_on(tmp_path, monkeypatch):
     again = experiment("lost, 1", settings)
     assert again | {"seconds": 0} == whole | {"seconds": 0}
     assert not load(tmp_path / "lost-1/model.npz")[0].residual
+
+
+def test_a_fold_whose_folder_is_gone_or_another_run_s_is_trained_again(folds, capsys):
+    folder, metrics = folds
+    shutil.rmtree(folder / "fold-3-of-3")
+    train_modified.main([*SMALL, "--out", str(folder / "fold-1-of-3")])
+    assert train_modified.main([*FOLDS, "--out", str(folder)]) == metrics
+    assert "1 of 3 runs are in" in capsys.readouterr().out
+
+
+def test_a_stop_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stopped(*args, **how):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinyseg.app.folds.run_experiments", stopped)
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main([*FOLDS, "--out", str(tmp_path)])
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on with what is missing\n"

@@ -80,7 +80,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(whole, earlier, tm
         return process
 
     def killed(home, seconds):
-        """Kill a run after so many seconds, go on with it, and say whether there was something to go on with."""
+        """Kill a run after so many seconds, go on with it, and say whether it had begun."""
         copied(earlier, home)
         process = run(*LONG, "--out", home)
         process.join(seconds)
@@ -136,7 +136,7 @@ def test_resume_goes_on_after_a_stop_to_the_same_bytes(demo, tmp_path, monkeypat
     args = [*LONG, "--size", "32"]
     demo.main([*args, "--out", str(tmp_path / "whole")])
     with monkeypatch.context() as patch:
-        patch.setattr("tinyseg.app.progress.Progress.remember", stopping(at=2))
+        patch.setattr("tinyseg.app.progress.Progress.with_frame", stopping(at=2))
         demo.main([*args, "--out", str(tmp_path / "run")])
     said = capsys.readouterr().out
     assert "stopped by Ctrl-C after 1 of 4 epochs" in said and "state.npz" in files(tmp_path / "run")
@@ -149,19 +149,24 @@ def test_resume_goes_on_after_a_stop_to_the_same_bytes(demo, tmp_path, monkeypat
 
 
 def stopping(at):
-    """`Progress.remember`, with Ctrl-C pressed in that epoch."""
-    from tinyseg.app.progress import Progress
-
-    remember = Progress.remember
+    """`Progress.with_frame`, with Ctrl-C pressed in that epoch, before its state is saved."""
+    with_frame = train_modified.Progress.with_frame
 
     def pressed(self, snapshot):
         if snapshot.epoch == at:
-            self.last = self.kept = self.before
             raise KeyboardInterrupt
-        self.before = snapshot
-        remember(self, snapshot)
+        return with_frame(self, snapshot)
 
     return pressed
+
+
+def test_a_stop_before_the_first_state_is_saved_leaves_what_was_there(earlier, tmp_path, monkeypatch):
+    home = copied(earlier, tmp_path / "run")
+    monkeypatch.setattr("tinyseg.app.progress.Progress.with_frame", stopping(at=1))
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main([*LONG, "--out", str(home)])
+    assert caught.value.code == 130 and contents(home) == contents(earlier)
+    assert "unfinished" not in files(home)
 
 
 def test_resume_of_what_came_to_its_end_does_nothing(earlier, capsys):
@@ -379,7 +384,7 @@ def test_a_model_of_another_network_is_refused(earlier, tmp_path, capsys):
         )
     err = capsys.readouterr().err
     assert caught.value.code == 2 and "maps=2" in err and "maps=1" in err and err.count("\n") == 1
-    assert files(tmp_path / "run") == set()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_diverges_leaves_what_was_there_and_the_last_finite_model(
@@ -400,7 +405,9 @@ def test_a_run_that_diverges_leaves_what_was_there_and_the_last_finite_model(
     assert all(np.isfinite(array).all() for array in load(finite)[1].values())
     assert "error: step 17: " in (home / "unfinished/log.txt").read_text()
     monkeypatch.undo()
-    train_modified.main([*LONG, "--out", str(home)])  # the next one takes its place
+    train_modified.main(
+        [*LONG, "--model", str(finite), "--out", str(home)]
+    )  # as it advises; it takes its place
     assert "unfinished" not in files(home)
 
 
@@ -426,3 +433,58 @@ def test_a_long_training_takes_no_more_memory_or_disk_per_epoch(tmp_path, monkey
     assert seen[10] == list(range(12)) and seen[63] == list(range(0, 65, 2))
     assert seen[-1][0] == 0 and seen[-1][-1] == 140 and set(np.diff(seen[-1])) == {4}
     assert json.loads((tmp_path / "metrics.json").read_text())["steps"] == 280
+
+
+@pytest.mark.parametrize("name", ["finished", "unfinished"])
+def test_folders_of_ones_own_are_not_emptied(name, tmp_path, capsys):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "model.npz").write_text("mine")
+    with pytest.raises(SystemExit):
+        train_modified.main([*SMALL, "--out", str(tmp_path)])
+    assert f"{name}: expected a place for a run's files, got what no run put there" in capsys.readouterr().err
+    assert (tmp_path / name / "model.npz").read_text() == "mine"
+
+
+def test_a_history_that_lost_its_end_is_not_made_up(tmp_path, monkeypatch, capsys):
+    home = killed(tmp_path / "run", monkeypatch)
+    os.truncate(home / "unfinished/history.csv", 40)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main(["--resume", str(home)])
+    assert caught.value.code == 2 and "history.csv: expected " in capsys.readouterr().err
+
+
+def test_a_result_that_cannot_be_replaced_waits(tmp_path, capsys):
+    with Run(tmp_path) as run:
+        run.write("model.npz", "old")
+    (tmp_path / "model.npz").unlink()
+    (tmp_path / "model.npz").mkdir()  # in the way
+    with pytest.raises(InputError, match="model.npz: cannot be replaced .* wait in"), Run(tmp_path) as run:
+        run.write("model.npz", "new")
+    (tmp_path / "model.npz").rmdir()
+    with pytest.raises(SystemExit):
+        train_modified.main(["--resume", str(tmp_path)])
+    assert (tmp_path / "model.npz").read_text() == "new" and files(tmp_path) == {
+        "model.npz",
+        "log.txt",
+        "run.json",
+    }
+
+
+def test_a_log_that_is_gone_keeps_nobody_from_going_on(tmp_path, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        patch.setattr("tinyseg.app.progress.Progress.with_frame", stopping(at=3))
+        train_modified.main([*LONG, "--out", str(tmp_path)])
+    (tmp_path / "log.txt").unlink()
+    train_modified.main(["--resume", str(tmp_path)])
+    assert contents(tmp_path) == whole
+
+
+def test_a_stopped_run_with_another_network_in_its_state_is_refused(tmp_path, monkeypatch, capsys):
+    home = killed(tmp_path / "run", monkeypatch)
+    other = killed(tmp_path / "other", monkeypatch, "--maps", "2")
+    (home / "unfinished/state.npz").write_bytes((other / "unfinished/state.npz").read_bytes())
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main(["--resume", str(home)])
+    assert caught.value.code == 2 and "state.npz: of another network: " in capsys.readouterr().err

@@ -76,7 +76,7 @@ def test_images_of_every_kind(name, model, tmp_path):
     stem = Path(name).stem
     assert files(tmp_path / "out") == {
         "segment.txt",
-        "report.html",
+        "segment.html",
         *(f"{stem}_{k}.png" for k in ("mask", "probability", "overlay")),
     }
     mask, maps, overlay = (
@@ -183,7 +183,7 @@ def test_label_maps(palette, many, tmp_path, capsys):
     run(many, tmp_path, out=tmp_path / "out")
     assert files(tmp_path / "out") == {
         "segment.txt",
-        "report.html",
+        "segment.html",
         "legend.png",
         "a_mask.png",
         "a_probability.tif",
@@ -242,7 +242,7 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(model, tmp_path, 
         (["a.png", "--out", "."], "expected another folder than that of the images"),
         (["a.png", "sub/a.png"], "expected images of different names"),
         (["a.png", "sub/a_page2.png"], "expected images of different names"),
-        (["a.png", "--out", "truths"], "truths/a_mask.png: expected to write a mask here, got a file"),
+        (["a.png", "--out", "truths"], "truths/a_mask.png: expected to write a result here, got a file"),
         (["a.png", "--size", "1" + "0" * 30], "--size: expected"),
         (["a.png", "--size", "-1"], "--size"),
         (["a.png", "--memory", "0"], "--memory"),
@@ -335,6 +335,6 @@ def test_the_page_shows_what_was_found(many, model, tmp_path):
         imageio.imwrite(tmp_path / f"{name}.png", IMAGE)
     for one in (model, many):
         run(one, tmp_path / "a.png", tmp_path / "b.png", out=tmp_path / "out")
-        content = (tmp_path / "out/report.html").read_text()
+        content = (tmp_path / "out/segment.html").read_text()
         assert content.count("<figcaption>a") == content.count("<figcaption>b") == 1
         assert ('type="range"' in content) == (one is model) and "http:" not in content

@@ -35,6 +35,7 @@ def run_experiments(
     configurations: dict[str, dict],
     *,
     table: Path,
+    there: Callable[[str, dict], bool] = lambda name, settings: True,
     scheduler: str | None = None,
     say: Callable[[str], None] = say,
 ) -> dict[str, dict]:
@@ -44,6 +45,7 @@ def run_experiments(
         work: a function of a module, which other processes can import; it returns a flat dict for JSON.
         configurations: a name and a flat dict of settings for JSON each.
         table: the CSV file: a row for each, with its name, its settings and its results.
+        there: of a row in the table, whether what it speaks of is still there; else it is done again.
         scheduler: None for processes on this machine, "local" for Dask on this machine, or the address of a
             Dask scheduler, tcp://HOST:PORT.
 
@@ -52,6 +54,7 @@ def run_experiments(
             stays in the table.
     """
     done = finished(table, configurations)
+    done = {name: results for name, results in done.items() if there(name, configurations[name])}
     if done:
         say(f"{len(done)} of {len(configurations)} runs are in {table} already")
     failed: dict[str, str] = {}
@@ -113,8 +116,12 @@ def executor(scheduler: str | None, count: int):
         finally:
             pool.shutdown()
     else:
-        with dask(scheduler, count) as client, client.get_executor(pure=False) as pool:
-            yield pool
+        with dask(scheduler, count) as client:
+            pool = client.get_executor(pure=False)
+            try:
+                yield pool
+            finally:  # what is on its way is given up, if the body did not wait for it
+                pool.shutdown(wait=False)
 
 
 @contextmanager
@@ -126,7 +133,9 @@ def dask(scheduler: str, count: int):
         raise InputError("--scheduler: needs Dask; install it by: pip install 'tinyseg[cluster]'") from None
     if scheduler == "local":
         how = {"n_workers": min(count, cores()), "threads_per_worker": 1, "processes": True}
-        with LocalCluster(**how, dashboard_address=None) as cluster, Client(cluster) as client:
+        with deaf():
+            cluster = LocalCluster(**how, dashboard_address=None)
+        with cluster, Client(cluster) as client:
             yield client
     else:
         try:

@@ -11,7 +11,7 @@ from tinyseg.app.figures import across, rows_of, said, table_of, warnings
 from tinyseg.app.flags import command_of, restored, saved
 from tinyseg.app.report import page, paragraph, section, table, verbatim, warning_list
 from tinyseg.app.run import Run
-from tinyseg.app.train import experiment, folder_name
+from tinyseg.app.train import experiment, folder_name, is_there
 
 SHOWN = {"name": "image", "subject": "subject", "dice": "Dice", "iou": "IoU"}
 
@@ -33,7 +33,10 @@ def cross_validate(args) -> dict:
     load_data(restored(runs[names[0]]))  # what is wrong with the images is said here, and once
     with Run(args.out, flags | {"folds": args.folds}) as run:
         where = {"table": args.out / "folds.csv", "scheduler": args.scheduler}
-        run_experiments(experiment, runs, **where, say=run.say)
+        try:
+            run_experiments(experiment, runs, **where, there=is_there, say=run.say)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("; the same command goes on with what is missing") from None
         folds = [rows_of(args.out / folder_name(name) / "per_image.csv") for name in names]
         figures = across(folds)
         metrics = figures | {

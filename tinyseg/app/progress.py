@@ -19,7 +19,7 @@ from tinyseg.app.run import FINITE, HISTORY, STATE, Run
 from tinyseg.errors import InputError
 from tinyseg.io.checkpoint import read_checkpoint, write_checkpoint
 from tinyseg.io.files import append
-from tinyseg.io.models import save
+from tinyseg.io.models import mismatch, save
 from tinyseg.io.preprocessing import preprocessing_of
 from tinyseg.metrics import ConfusionMatrix, best_threshold
 from tinyseg.training import ADVICE, Diverged, Snapshot, most_probable, predict
@@ -69,6 +69,7 @@ class Progress:
         self.last = self.kept = start
         self.best = float("-inf")
         self.frames = [(start.epoch, self.frame(start))]
+        self.data_digest = digest(data)
         if (run.folder / STATE).exists():
             self.restore()
         self.first = self.last.step
@@ -87,15 +88,15 @@ class Progress:
         """
         if not np.isfinite(loss):
             raise Diverged(f"step {snapshot.step}: the loss, {self.name}, became {loss}. {ADVICE}")
-        self.last, score = snapshot, counts.dice
+        kept, best, score = self.kept, self.best, counts.dice
         if p.shape[1] == 1:
             score = best_threshold(p[:, 0], self.watched.labels)[1]  # (N, 1, H, W) -> (N, H, W)
-        if not self.data.validation or score >= self.best:
-            self.kept, self.best = snapshot, score
-        self.remember(snapshot)
+        if not self.data.validation or score >= best:
+            kept, best = snapshot, score
+        frames = self.with_frame(snapshot)
         at = Epoch(snapshot.epoch, snapshot.step, snapshot.loss, loss, counts.dice, counts.iou, score)
-        append(self.run.folder / HISTORY, row(field.name for field in fields(Epoch)) if at.epoch == 1 else "")
-        append(self.run.folder / HISTORY, row(astuple(at)))
+        head = row(field.name for field in fields(Epoch)) if at.epoch == 1 else ""
+        append(self.run.folder / HISTORY, head + row(astuple(at)))
         share = (at.step - self.first) / at.step * at.epoch / self.epochs  # this process's, of all steps
         left = (time.perf_counter() - self.began) * (1 - at.epoch / self.epochs) / share
         self.run.say(
@@ -106,25 +107,34 @@ class Progress:
             self.run.folder / STATE,
             {
                 "version": 1,
-                "data": digest(self.data),
-                "last": asdict(self.last),
-                "kept": None if self.kept is self.last else asdict(self.kept),
-                "best": self.best,
-                "frames": self.frames,
+                "data": self.data_digest,
+                "last": asdict(snapshot),
+                "kept": None if kept is snapshot else asdict(kept),
+                "best": best,
+                "frames": frames,
                 "lengths": self.run.lengths(),
             },
         )
+        self.last, self.kept, self.best, self.frames = (
+            snapshot,
+            kept,
+            best,
+            frames,
+        )  # it counts, since it is saved
         self.run.epoch = snapshot.epoch
         self.run.check()
 
-    def remember(self, snapshot: Snapshot) -> None:
-        """Add a frame; of too many every second one goes."""
-        every = self.frames[1][0] - self.frames[0][0] if self.frames[1:] else 1
-        if self.frames[-1][0] % every:
-            self.frames.pop()  # it was the latest, no more
-        self.frames.append((snapshot.epoch, self.frame(snapshot)))
-        if len(self.frames) > FRAMES:
-            self.frames = [(epoch, frame) for epoch, frame in self.frames if epoch % (2 * every) == 0]
+    def with_frame(self, snapshot: Snapshot) -> list[tuple[int, np.ndarray]]:
+        """The frames and one more; of too many every second one goes."""
+        frames, every = list(self.frames), 1
+        if frames[1:]:
+            every = frames[1][0] - frames[0][0]
+        if frames[-1][0] % every:
+            frames.pop()  # it was the latest, no more
+        frames.append((snapshot.epoch, self.frame(snapshot)))
+        if len(frames) > FRAMES:
+            frames = [(epoch, frame) for epoch, frame in frames if epoch % (2 * every) == 0]
+        return frames
 
     def restore(self) -> None:
         """Go on where the state was saved."""
@@ -135,10 +145,12 @@ class Progress:
                 raise InputError(
                     f"{path}: of format version {state['version']}; this tinyseg reads version 1"
                 )
-            if state["data"] != digest(self.data):
+            if state["data"] != self.data_digest:
                 raise InputError(f"{path}: the images are not those that the training began with")
             self.last = Snapshot(**state["last"])
             self.kept = Snapshot(**state["kept"]) if state["kept"] else self.last
+            if found := mismatch(self.net, self.last.params | self.last.state):
+                raise InputError(f"{path}: of another network: {found}")
             self.best, self.frames, lengths = state["best"], state["frames"], state["lengths"]
         except (KeyError, TypeError) as error:
             raise InputError(f"{path}: not the state of a training ({error})") from None

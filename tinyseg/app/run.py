@@ -152,6 +152,7 @@ class Run(Log):
                 f"{self.home}: a run that was killed waits there; `--resume {self.home}` goes on with it. To "
                 f"do without it, delete {self.folder}"
             )
+        refuse_strange(self.folder)
         ours = results_of(self.home)
         if strange := [name for name in RESULTS if (self.home / name).exists() and name not in ours]:
             raise InputError(
@@ -160,16 +161,18 @@ class Run(Log):
             )
         clear(self.folder)
         make(self.folder)
-        self.write(LOG, "")  # learn now, not in the end, if it cannot be written
-        self.write(ABOUT, json.dumps(self.about, indent=1) + "\n")
+        self.write(ABOUT, json.dumps(self.about, indent=1) + "\n")  # the first: it says whose files these are
+        self.write(LOG, "")
 
     def reopen(self) -> None:
         """Take the folder as a kill left it, or make it anew from the results of a run that was stopped."""
-        if not (self.folder / ABOUT).exists():
+        stopped = not (self.folder / STATE).exists() and (self.home / STATE).exists()
+        if stopped and flags_of(self.home, settled=True) == flags_in(self.home):
             clear(self.folder)
             make(self.folder)
-            for name in (LOG, HISTORY, STATE, ABOUT):  # the last one says that all are there
-                self.write(name, (self.home / name).read_bytes())
+            for name in (ABOUT, LOG, HISTORY, STATE):  # the last one says that all are there
+                if name != LOG or (self.home / LOG).exists():
+                    self.write(name, content_of(self.home / name))
         self.about = json.loads((self.folder / ABOUT).read_text()) | {"results": None}
         clear(self.folder, all=False)
         if (self.folder / STATE).exists():
@@ -188,10 +191,18 @@ class Run(Log):
         return {path.name: path.stat().st_size for path in grow if path.exists()}
 
     def cut(self, lengths: dict[str, int]) -> None:
-        """Take files that grow back to their lengths when the state was saved."""
+        """Take files that grow back to their lengths when the state was saved.
+
+        Raises:
+            InputError: the history is shorter than that, so a part of it is lost.
+        """
         for name, length in lengths.items():
-            with suppress(OSError):
-                os.truncate(self.folder / name, length)
+            path = self.folder / name
+            there = path.stat().st_size if path.exists() else 0
+            if there < length and name == HISTORY:
+                raise InputError(f"{path}: expected {length} bytes, as when {STATE} was saved, got {there}")
+            if there > length:
+                os.truncate(path, length)
         self.muted = False
 
     def listen(self) -> None:
@@ -225,7 +236,7 @@ class Run(Log):
             elif isinstance(error, Diverged):
                 self.log(f"error: {error}")
             elif self.stopped or isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(kept if self.epoch else "") from None
+                raise KeyboardInterrupt(kept if self.epoch else str(error)) from None
             elif isinstance(error, InputError) and self.epoch:
                 raise InputError(f"{error}{kept}") from None
         finally:
@@ -240,7 +251,7 @@ class Run(Log):
         names = {path.name for path in self.folder.iterdir()} & set(RESULTS)
         about = self.about | {"results": sorted(names - {STATE} if self.ended else names)}
         self.write(ABOUT, json.dumps(about, indent=1) + "\n")
-        os.replace(self.folder, self.home / "finished")  # from here on they are the folder's results
+        os.rename(self.folder, self.home / "finished")  # from here on they are the folder's results
         settle(self.home)
 
 
@@ -252,15 +263,42 @@ def alone(home: Path):
 def settle(home: Path) -> None:
     """Move the results of a run that has come to its end to their places, also where a kill left off."""
     done = home / "finished"
+    refuse_strange(done)
     new = results_of(done)
-    for name in new:
-        if name != ABOUT and (done / name).exists():
-            os.replace(done / name, home / name)
-    if new:
-        for name in set(results_of(home)) - set(new):
-            (home / name).unlink(missing_ok=True)
-        os.replace(done / ABOUT, home / ABOUT)  # the last one: it says what is there
+    try:
+        for name in new:
+            if name != ABOUT and (done / name).exists():
+                os.replace(done / name, home / name)
+        if new:
+            for name in set(results_of(home)) - set(new):
+                (home / name).unlink(missing_ok=True)
+            os.replace(done / ABOUT, home / ABOUT)  # the last one: it says what is there
+    except OSError as error:
+        raise InputError(
+            f"{error.filename2 or error.filename}: cannot be replaced ({error.strerror}); the new results "
+            f"wait in {done}, and the next run in {home} or --resume moves them"
+        ) from None
     clear(done)
+
+
+def refuse_strange(folder: Path) -> None:
+    """Refuse to work in a folder with files that no run put there."""
+    ours = folder.is_dir() and not folder.is_symlink()
+    if ours and not (folder / ABOUT).exists():
+        ours = all(path.name.endswith(PART) for path in folder.iterdir())
+    if not ours and (folder.exists() or folder.is_symlink()):
+        raise InputError(
+            f"{folder}: expected a place for a run's files, got what no run put there; "
+            "--out DIR is another folder"
+        )
+
+
+def content_of(path: Path) -> bytes:
+    """What a file holds, or one clear error."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def results_of(folder: Path) -> list[str]:
@@ -272,20 +310,20 @@ def results_of(folder: Path) -> list[str]:
     return [name for name in RESULTS if name in names]
 
 
-def flags_of(home: Path) -> dict | None:
+def flags_of(home: Path, *, settled: bool = False) -> dict | None:
     """The flags of the run in this folder that was killed or stopped; None of one that came to its end.
 
     Raises:
         InputError: there is neither.
     """
-    if home.is_dir():
+    if home.is_dir() and not settled:
         with alone(home):
             settle(home)
     for folder in (home / "unfinished", home):
         try:
             if folder != home or (home / STATE).exists():
-                return json.loads((folder / ABOUT).read_text())["flags"]
-        except FileNotFoundError:
+                return flags_in(folder)
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder / ABOUT}: not what a run wrote ({error})") from None
@@ -295,16 +333,35 @@ def flags_of(home: Path) -> dict | None:
                      "start one without --resume")  # fmt: skip
 
 
+def has_state(home: Path) -> bool:
+    """Whether a run that was killed or stopped can go on there."""
+    return (home / "unfinished" / STATE).exists() or (home / STATE).exists()
+
+
+def has_ended(home: Path, flags: dict) -> bool:
+    """Whether the results there are those of a run with these flags that came to its end."""
+    try:
+        about = json.loads((home / ABOUT).read_text())
+        return about["flags"] == flags and bool(results_of(home)) and not (home / STATE).exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def left_behind(home: Path, flags: dict) -> bool:
     """Whether a run with these flags was killed there; what one with others left is taken away."""
     work = home / "unfinished"
     try:
-        if flags_of(home) == flags and (work / STATE).exists():
+        if flags_of(home) == flags and has_state(home):
             return True
     except InputError:
         pass
     clear(work)
     return False
+
+
+def flags_in(folder: Path) -> dict:
+    """The flags of the run whose files are in this folder."""
+    return dict(json.loads((folder / ABOUT).read_text())["flags"])
 
 
 def make(folder: Path) -> None:
@@ -317,7 +374,10 @@ def make(folder: Path) -> None:
 
 def clear(folder: Path, *, all: bool = True) -> None:
     """Take away what a run wrote there, or only what is not whole, and the folder if it is empty."""
-    for path in ((folder / name for name in RESULTS if all), folder.glob(f".*{PART}")):
+    names = (
+        [*(name for name in RESULTS if name != ABOUT), ABOUT] if all else []
+    )  # it says whose files these are
+    for path in ((folder / name for name in names), folder.glob(f".*{PART}")):
         for file in path:
             with suppress(OSError):
                 file.unlink()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ from tinyseg.metrics import ConfusionMatrix, confusion_matrix
 from tinyseg.ops import UNLABELLED
 from tinyseg.training import most_probable
 
-LOG = "segment.txt"
+LOG, PAGE = "segment.txt", "segment.html"
+ENDS = ("_mask.png", "_probability.png", "_probability.tif", "_overlay.png")
 
 
 def parse(argv) -> argparse.Namespace:
@@ -85,7 +87,7 @@ def main(argv=None):
         run.say(
             f"all {len(counted)} with a true mask together: {score(ConfusionMatrix(np.sum(counted, axis=0)))}"
         )
-    run.write("report.html", looked.page(args, model[3].names))
+    run.write(PAGE, looked.page(args, model[3].names))
     run.say(f"{done} of {len(files)} images segmented" + (f"; the results are in {args.out}" if done else ""))
     if run.errors:
         raise SystemExit(2)
@@ -94,20 +96,21 @@ def main(argv=None):
 
 @dataclass
 class Looked:
-    """What report.html shows: a line for each image, and as many images as it holds."""
+    """What segment.html shows: a line for each image, and as many images as it holds."""
 
     lines: list[dict] = field(default_factory=list)
     images: list[Shown] = field(default_factory=list)
     overlays: list[str] = field(default_factory=list)
     pixels: int = 0
 
-    def add(self, path: Path, line: str, image: np.ndarray, p: np.ndarray, truth) -> None:
+    def add(self, path: Path, words: str, image: np.ndarray, p: np.ndarray, truth) -> None:
         """One more image (H, W), and its probabilities (1 or classes, H, W)."""
-        name, _, words = line.partition(": ")
+        name = path.name
         self.lines.append({"image": name, "what was found": words})
-        self.pixels += image.size
-        if len(self.lines) > MOST_IMAGES or 8 * self.pixels > MOST_BYTES:  # what a browser opens at once
+        held = len(self.images) + len(self.overlays)
+        if held >= MOST_IMAGES or 8 * (self.pixels + image.size) > MOST_BYTES:  # what a browser opens at once
             return
+        self.pixels += image.size
         if len(p) == 1:
             self.images.append(Shown(name, image, p[0], truth))
         else:
@@ -143,9 +146,16 @@ def check_names(files: list[Path], out: Path) -> None:
         stack = re.sub(r"_page\d+$", "", stem)  # results of a stack's pages have such names
         if stack != stem and stack in stems:
             raise InputError(f"{file}: expected images of different names, got {stems[stack]} and its pages")
-        for mask in (out / f"{stem}_mask.png", out / f"{stem}_page1_mask.png"):
-            if mask.exists() and not (out / LOG).exists():
-                raise InputError(f"{mask}: expected to write a mask here, got a file that is not from here")
+        for of_stack, end in product(("", "_page1"), ENDS):
+            if (result := out / f"{stem}{of_stack}{end}").exists() and not (out / PAGE).exists():
+                raise InputError(
+                    f"{result}: expected to write a result here, got a file that is not from here"
+                )
+    for name in (PAGE, LOG, "legend.png"):
+        if (out / name).exists() and not all((out / own).exists() for own in (PAGE, LOG)):
+            raise InputError(
+                f"{out / name}: expected to write a result here, got a file that is not from here"
+            )
 
 
 def segment(run: Log, model: tuple, file: Path, args, looked: Looked) -> list[np.ndarray]:
@@ -179,7 +189,9 @@ def segment(run: Log, model: tuple, file: Path, args, looked: Looked) -> list[np
             if (truth == UNLABELLED).any() and counts.counts.any():
                 line += f" on the {np.mean(truth != UNLABELLED):.1%} that are annotated"
         run.say(line)
-        looked.add(args.out / name, line, preprocessing(pixels, 0).mean(axis=0), p, truth)
+        looked.add(
+            args.out / name, line.removeprefix(f"{name}: "), preprocessing(pixels, 0).mean(axis=0), p, truth
+        )
     return counted
 
 

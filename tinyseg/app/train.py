@@ -6,6 +6,7 @@ honeycomb beside the artery; lung CT for lungnet, of which only a part is annota
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from tinyseg.app.found import describe
 from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
 from tinyseg.app.report import write_report
-from tinyseg.app.run import Run, flags_of, guarded, left_behind
+from tinyseg.app.run import Run, flags_of, guarded, has_ended, has_state, left_behind
 from tinyseg.data import Dataset, random_symmetry
 from tinyseg.errors import InputError
 from tinyseg.fast.memory import keep_memory
@@ -76,7 +77,7 @@ def start(args, net: DilatedFCN, optimizer, preprocessing) -> Snapshot:
         InputError: the model is of another network, or its images were of another kind.
     """
     first = begin(net, args.seed, optimizer)
-    if args.model is None:
+    if args.model is None or args.resume and has_state(args.out):  # which has all that the model had
         return first
     other, params, state, its = load(args.model)
     if other != net:
@@ -91,26 +92,22 @@ def start(args, net: DilatedFCN, optimizer, preprocessing) -> Snapshot:
     return replace(first, params=params, state=state)
 
 
-def train(run: Run, net: DilatedFCN, data: Data, args) -> Progress:
-    """Train, say after each epoch how it goes, and write model.npz: the network that is kept.
+def train(run: Run, net: DilatedFCN, data: Data, args, first: Snapshot) -> Progress:
+    """Train from the snapshot `first` on, say after each epoch how it goes, and write model.npz.
 
     With validation images, `args.patience` epochs without a better one end the training.
     """
     keep_memory()
     introduce(run, net, data, args)
-    loss, optimizer, preprocessing = (
-        loss_of(args, data.train),
-        optimizer_of(args),
-        preprocessing_of(data.train),
-    )
-    progress = Progress(run, net, data, args, start(args, net, optimizer, preprocessing))
+    loss, preprocessing = loss_of(args, data.train), preprocessing_of(data.train)
+    progress = Progress(run, net, data, args, first)
     epochs = fit(
         net,
         data.train,
         progress.last,
         epochs=args.epochs,
         batch=args.batch,
-        optimizer=optimizer,
+        optimizer=optimizer_of(args),
         schedule=schedule_of(args),
         augment=random_symmetry,
         loss=loss,
@@ -137,13 +134,17 @@ def show(run: Run, net: DilatedFCN, data: Data, progress: Progress, metrics: dic
     )
 
 
-def carry_out(run: Run, net: DilatedFCN, data: Data, args) -> tuple[Progress, dict]:
-    """Train, judge and draw; returns how the training went, and the metrics."""
-    progress = train(run, net, data, args)
-    how = {"steps": progress.last.step, "seed": args.seed, "curve": progress.curve}
-    metrics = judge(run, net, progress.kept, data, **how, fold=hasattr(args, "fold"))
-    show(run, net, data, progress, metrics, args)
-    return progress, metrics
+def carry_out(args, *, quiet: bool = False) -> tuple[Run, dict]:
+    """Train, judge and draw, in a run of its own; returns it, and the metrics."""
+    data = load_data(args)
+    net = network(args, data.train.classes)
+    first = start(args, net, optimizer_of(args), preprocessing_of(data.train))
+    with Run(args.out, saved(args), resume=bool(args.resume), quiet=quiet) as run:
+        progress = train(run, net, data, args, first)
+        how = {"steps": progress.last.step, "seed": args.seed, "curve": progress.curve}
+        metrics = judge(run, net, progress.kept, data, **how, fold=hasattr(args, "fold"))
+        show(run, net, data, progress, metrics, args)
+    return run, metrics
 
 
 def follow(args) -> dict:
@@ -152,10 +153,7 @@ def follow(args) -> dict:
         from tinyseg.app.folds import cross_validate  # which needs this file
 
         return cross_validate(args)
-    data = load_data(args)
-    net = network(args, data.train.classes)
-    with Run(args.out, saved(args), resume=bool(args.resume)) as run:
-        return carry_out(run, net, data, args)[1]
+    return carry_out(args)[1]
 
 
 def experiment(name: str, settings: dict) -> dict:
@@ -164,14 +162,11 @@ def experiment(name: str, settings: dict) -> dict:
     `settings` are all flags as `flags.saved` gives them, and fields of the network that are to be changed. A
     run that a lost worker left behind goes on.
     """
-    args = restored({key: value for key, value in settings.items() if key != "out"})
-    args.out, flags = Path(settings["out"]) / folder_name(name), saved(args)
-    data = load_data(args)
-    net = network(args, data.train.classes)
-    with Run(args.out, flags, resume=left_behind(args.out, flags), quiet=True) as run:
-        _, metrics = carry_out(run, net, data, args)
+    args = one_of(name, settings)
+    args.resume = args.out if left_behind(args.out, saved(args)) else None
+    run, metrics = carry_out(args, quiet=True)
     if not run.ended:
-        raise KeyboardInterrupt
+        raise InputError("it was stopped by a signal; it goes on if the command is given again")
     return {key: metrics[key] for key in FIGURES if key in metrics} | {"seconds": round(run.seconds, 1)}
 
 
@@ -179,6 +174,19 @@ FIGURES = (
     "dice", "iou", "best_threshold", "best_threshold_dice", "max_probability", "black_masks", "baseline_dice",
     "best_epoch", "steps",
 )  # fmt: skip
+
+
+def one_of(name: str, settings: dict) -> argparse.Namespace:
+    """The flags of one of many runs."""
+    args = restored({key: value for key, value in settings.items() if key != "out"})
+    args.out = Path(settings["out"]) / folder_name(name)
+    return args
+
+
+def is_there(name: str, settings: dict) -> bool:
+    """Whether the results of such a run are in its folder."""
+    args = one_of(name, settings)
+    return has_ended(args.out, saved(args))
 
 
 def folder_name(name: str) -> str:

@@ -47,6 +47,8 @@ def append(path: str | Path, text: str) -> None:
     try:
         with open(path, "ab") as file:
             file.write(text.encode(errors="surrogateescape"))
+            file.flush()
+            os.fsync(file.fileno())  # before a state that speaks of it
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
