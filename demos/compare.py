@@ -57,10 +57,10 @@ def main(argv=None):
     parser = flags(__doc__, "modified", out="runs/compare")
     parser.add_argument("--seeds", type=positive, default=5, metavar="N", help="how many seeds (default 5)")
     parser.add_argument("--apart", action="store_true", help="also each change alone, norms, weights, rates")
-    parser.add_argument("--quick", action="store_true", help="100 images, 20 epochs, 2 seeds: two minutes")
+    parser.add_argument("--quick", action="store_true", help="100 images, 12 epochs, 2 seeds: two minutes")
     args = parser.parse_args(argv)
     if args.quick:
-        parser.set_defaults(images=100, epochs=20, seeds=2)
+        parser.set_defaults(images=100, epochs=12, seeds=2)
         args = parser.parse_args(argv)
 
     # One run for each network and seed. All that it needs is in its settings, so any machine can do it.
