@@ -287,28 +287,38 @@ def test_an_earlier_run_s_results_are_replaced_and_none_stays(tmp_path):
     assert (tmp_path / "model.npz").read_text() == "new"
 
 
-def test_a_kill_while_results_take_their_places_is_made_up_for(tmp_path, monkeypatch):
+@pytest.mark.parametrize("moves", range(6))
+def test_a_kill_while_results_take_their_places_is_made_up_for(moves, tmp_path, monkeypatch):
+    names = {"model.npz", "metrics.json", "masks.png"}
+
     def results(content):
         with Run(tmp_path) as run:
-            for name in ("model.npz", "metrics.json", "masks.png"):
+            for name in {*names, "state.npz"}:
                 run.write(name, content)
+            run.ended = True
 
     results("old")
     replace, moved = os.replace, []
 
     def torn(old, new):
         if Path(old).parent.name == "finished":
-            if len(moved) == 2:
+            if len(moved) == moves:
                 raise SystemError("killed")
             moved.append(old)
         replace(old, new)
 
+    def killed(folder, **how):
+        if folder.name == "finished" and folder.exists():
+            raise SystemError("killed")
+        clear(folder, **how)
+
+    clear = Run.open.__globals__["clear"]
     with monkeypatch.context() as patch, pytest.raises(SystemError):
         patch.setattr("tinyseg.app.run.os.replace", torn)
+        patch.setattr("tinyseg.app.run.clear", killed)  # where it was not killed before
         results("new")
     with pytest.raises(SystemExit):
         train_modified.main(["--resume", str(tmp_path)])
-    names = {"model.npz", "metrics.json", "masks.png"}
     assert {(tmp_path / name).read_text() for name in names} == {"new"}
     assert files(tmp_path) == {*names, "log.txt", "run.json"}
 

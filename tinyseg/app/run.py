@@ -38,9 +38,7 @@ def guarded(main):
 
     @wraps(main)
     def run(argv=None):
-        if (
-            getattr(sys.stdout, "errors", None) == "strict"
-        ):  # a file's name may hold bytes that are no characters
+        if getattr(sys.stdout, "errors", None) == "strict":  # names may hold bytes that are no characters
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return main(argv)
@@ -63,9 +61,7 @@ def say(line: str, stream=None) -> None:
     try:
         print(line, file=stream, flush=True)
     except (OSError, ValueError, AttributeError):
-        with suppress(
-            OSError, ValueError, AttributeError
-        ):  # nor is what Python still wants to write at its end
+        with suppress(OSError, ValueError, AttributeError):  # nor is what Python writes at its own end
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -272,6 +268,8 @@ def settle(home: Path) -> None:
         if new:
             for name in set(results_of(home)) - set(new):
                 (home / name).unlink(missing_ok=True)
+            for name in set(RESULTS) - {ABOUT}:  # the state of a training that came to its end
+                (done / name).unlink(missing_ok=True)
             os.replace(done / ABOUT, home / ABOUT)  # the last one: it says what is there
     except OSError as error:
         raise InputError(
@@ -374,9 +372,7 @@ def make(folder: Path) -> None:
 
 def clear(folder: Path, *, all: bool = True) -> None:
     """Take away what a run wrote there, or only what is not whole, and the folder if it is empty."""
-    names = (
-        [*(name for name in RESULTS if name != ABOUT), ABOUT] if all else []
-    )  # it says whose files these are
+    names = (*RESULTS[1:], RESULTS[0]) if all else ()  # run.json last: it says whose files these are
     for path in ((folder / name for name in names), folder.glob(f".*{PART}")):
         for file in path:
             with suppress(OSError):
