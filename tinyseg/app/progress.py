@@ -95,33 +95,33 @@ class Progress:
             kept, best = snapshot, score
         frames = self.with_frame(snapshot)
         at = Epoch(snapshot.epoch, snapshot.step, snapshot.loss, loss, counts.dice, counts.iou, score)
-        head = row(field.name for field in fields(Epoch)) if at.epoch == 1 else ""
-        append(self.run.folder / HISTORY, head + row(astuple(at)))
-        share = (at.step - self.first) / at.step * at.epoch / self.epochs  # this process's, of all steps
-        left = (time.perf_counter() - self.began) * (1 - at.epoch / self.epochs) / share
-        self.run.say(
-            f"epoch {at.epoch:3}/{self.epochs}  step {at.step:5}  loss {at.loss:.4f}  {self.name}: "
-            f"loss {at.val_loss:.4f}  Dice {at.val_dice:.3f}  IoU {at.val_iou:.3f}  {left:4.0f} s left"
-        )
-        write_checkpoint(
-            self.run.folder / STATE,
-            {
-                "version": 1,
-                "data": self.data_digest,
-                "last": asdict(snapshot),
-                "kept": None if kept is snapshot else asdict(kept),
-                "best": best,
-                "frames": frames,
-                "lengths": self.run.lengths(),
-            },
-        )
-        self.last, self.kept, self.best, self.frames = (
-            snapshot,
-            kept,
-            best,
-            frames,
-        )  # it counts, since it is saved
-        self.run.epoch = snapshot.epoch
+        self.run.saving = True
+        try:
+            head = row(field.name for field in fields(Epoch)) if at.epoch == 1 else ""
+            append(self.run.folder / HISTORY, head + row(astuple(at)))
+            share = (at.step - self.first) / at.step * at.epoch / self.epochs  # this process's, of all steps
+            left = (time.perf_counter() - self.began) * (1 - at.epoch / self.epochs) / share
+            self.run.say(
+                f"epoch {at.epoch:3}/{self.epochs}  step {at.step:5}  loss {at.loss:.4f}  {self.name}: "
+                f"loss {at.val_loss:.4f}  Dice {at.val_dice:.3f}  IoU {at.val_iou:.3f}  {left:4.0f} s left"
+            )
+            write_checkpoint(
+                self.run.folder / STATE,
+                {
+                    "version": 1,
+                    "data": self.data_digest,
+                    "last": asdict(snapshot),
+                    "kept": None if kept is snapshot else asdict(kept),
+                    "best": best,
+                    "frames": frames,
+                    "lengths": self.run.lengths(),
+                },
+            )
+            self.last, self.kept = snapshot, kept  # the epoch counts, since it is saved
+            self.best, self.frames = best, frames
+            self.run.epoch = snapshot.epoch
+        finally:
+            self.run.saving = False
         self.run.check()
 
     def with_frame(self, snapshot: Snapshot) -> list[tuple[int, np.ndarray]]:

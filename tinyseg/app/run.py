@@ -121,6 +121,7 @@ class Run(Log):
         self.about = {"version": 1, "flags": flags or {}, "versions": versions()}
         self.errors, self.unwritten, self.start = 0, "", time.perf_counter()
         self.epoch = 0  # the last one whose state is saved
+        self.saving = False  # whether an epoch is being written, its row, its line and its state
         self.ended = False  # whether the training came to its end
         self.stopped: str | None = None  # by this signal
         self.handlers: dict = {}
@@ -206,8 +207,9 @@ class Run(Log):
 
         def stop(number, frame):
             first, self.stopped = self.stopped is None, signal.Signals(number).name
-            if not (self.ended and first):  # what is left to do takes a moment: only a second signal stops it
-                raise KeyboardInterrupt
+            if self.saving or self.ended and first:  # what is left to do takes a moment
+                return  # `check` comes after saving; when the training has ended, only a second signal counts
+            raise KeyboardInterrupt
 
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
