@@ -38,7 +38,23 @@ def start(*args, **how):
     """A demo in a process of its own, as a user starts it."""
     command = [sys.executable, "-u", train_modified.__file__, *map(str, args)]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | how
+    if os.name != "nt":  # who runs the tests may ignore signals, as nohup does
+        how["preexec_fn"] = heed
     return subprocess.Popen(command, **how)
+
+
+def end_of(process):
+    """What it says until its end, which has to come."""
+    try:
+        return process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
+def heed():
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +128,7 @@ def test_a_signal_ends_a_run_as_ctrl_c_does_and_resume_goes_on(name, whole, earl
         while not demo.stdout.readline().startswith("epoch   3"):
             assert demo.poll() is None, demo.stderr.read()
         demo.send_signal(getattr(signal, name))
-        out, err = demo.communicate(timeout=60)
+        out, err = end_of(demo)
     assert demo.returncode == 0 and err == ""
     assert f"stopped by {name} after " in out and f"`--resume {home}` goes on from there" in out
     assert files(home) >= PICTURES | NUMBERS | {"state.npz"}
@@ -126,7 +142,7 @@ def test_a_signal_before_anything_is_learnt_leaves_what_was_there(earlier, tmp_p
         while not demo.stdout.readline().lstrip().startswith("total"):  # the end of the network's table
             assert demo.poll() is None
         demo.send_signal(signal.SIGTERM)
-        _, err = demo.communicate(timeout=60)
+        _, err = end_of(demo)
     assert (demo.returncode, err) == (130, "interrupted\n")
     assert contents(home) == contents(earlier)
 
