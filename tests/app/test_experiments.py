@@ -14,6 +14,7 @@ import pytest
 from tinyseg.app.experiments import THREADS, cell, content, cores, run_experiments
 from tinyseg.errors import InputError
 
+pytestmark = pytest.mark.processes
 unix = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 
 

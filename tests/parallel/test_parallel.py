@@ -30,6 +30,8 @@ NET = modified(**SMALL)
 LUNG = lungnet(maps=3, widths=(8, 4), classes=3, **SMALL)
 SPARSE = partial(semi_supervised, class_weights=(1.0, 2.0, 3.0))
 
+pytestmark = pytest.mark.processes
+
 
 def blobs(count=13, classes=2, unlabelled=0.0, dtype=np.float32):
     """Noise with a threshold as its label; the later an image, the less of it is labelled."""
