@@ -29,6 +29,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from queue import Empty, SimpleQueue
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -124,6 +125,7 @@ class Team:
         self.executor, self.workers, self.patience = executor, workers, patience
         self.key = secrets.token_bytes(32)
         self.listener = Listener((host, 0), backlog=workers, authkey=self.key)
+        self.address: Any = self.listener.address  # (host, port)
         self.doorman = threading.Thread(target=self._let_in, daemon=True)  # a listener waits without end
         self.closing = threading.Event()
         self.arrived: SimpleQueue[tuple[int, Connection]] = SimpleQueue()
@@ -134,7 +136,7 @@ class Team:
     def __enter__(self) -> Team:
         try:
             for rank in range(self.workers):
-                self.futures.append(self.executor.submit(work, rank, self.listener.address, self.key))
+                self.futures.append(self.executor.submit(work, rank, self.address, self.key))
             self.doorman.start()
             self.links = self._wait_for_all()
         except BaseException:
@@ -152,7 +154,7 @@ class Team:
         self.closing.set()
         if self.doorman.is_alive():
             with suppress(OSError):  # it may wait for someone
-                socket.create_connection(self.listener.address, timeout=1).close()
+                socket.create_connection(self.address, timeout=1).close()
             self.doorman.join(1)
         self.listener.close()
         while not self.arrived.empty():
@@ -183,7 +185,7 @@ class Team:
                     raise WorkerLost(
                         f"fit_parallel: expected {len(self.futures)} workers within {self.patience:g} s, got "
                         f"{len(links)}; the executor needs as many free processes, which reach this one at "
-                        f"{self.listener.address[0]} (host=)"
+                        f"{self.address[0]} (host=)"
                     ) from None
         return [links[rank] for rank in sorted(links)]
 
