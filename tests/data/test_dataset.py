@@ -3,7 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tinyseg.data.dataset import Dataset
+from tinyseg.data.dataset import Dataset, all_pixels, of_any_size
 from tinyseg.errors import InputError
 from tinyseg.io.preprocessing import Preprocessing, preprocessing_of
 from tinyseg.ops import UNLABELLED
@@ -294,3 +294,53 @@ def test_a_label_without_a_class_name_is_refused():
 
 def test_the_largest_label_of_int8():
     assert Dataset(IMAGES, (127 * LABELS).astype(np.int8)).classes == 128
+
+
+# Images of different sizes
+
+
+def test_images_of_different_sizes_are_held_apart():
+    images, labels = [np.zeros((1, 4, 5)), np.ones((1, 6, 3))], [np.zeros((4, 5), bool), np.ones((6, 3), int)]
+    data = Dataset(images, labels, subjects=("a", "b"))
+    assert len(data) == 2 and data.classes == 2
+    assert [(image.dtype, image.shape) for image in data.images] == [
+        (np.float32, (1, 4, 5)),
+        (np.float32, (1, 6, 3)),
+    ]
+    assert [label_map.dtype for label_map in data.labels] == [np.uint8, np.uint8]
+    assert all_pixels(data.labels).tolist() == [0] * 20 + [1] * 18
+    one, other = data.parted({"b"})
+    np.testing.assert_array_equal(other.images[0], images[1])
+    assert data.take([1, 0, 1]).labels[2].shape == (6, 3)
+
+
+def test_a_list_of_images_of_one_size_is_an_array():
+    data = Dataset(list(IMAGES), list(LABELS))
+    assert data.images.shape == IMAGES.shape and data.labels.shape == LABELS.shape
+    np.testing.assert_array_equal(all_pixels(data.labels), LABELS.ravel())
+
+
+ONE, OTHER, WHOLE = np.zeros((1, 4, 5)), np.zeros((1, 6, 3)), np.zeros((4, 5), int)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        ([ONE, OTHER], [WHOLE, WHOLE], "labels .* of each image's size"),
+        ([ONE, OTHER], [WHOLE], "labels .* of each image's size"),
+        ([ONE, OTHER[0]], [WHOLE, OTHER[0].astype(int)], "expected images .channels, h, w. of floats"),
+        ([ONE, OTHER.astype(int)], [WHOLE, OTHER[0].astype(int)], "of floats, got int64"),
+        ([ONE, OTHER], [WHOLE, np.zeros((3, 6), int)], "expected whole labels .h, w."),
+        ([ONE, OTHER], [WHOLE, np.full((6, 3), 300)], "expected labels 0 to 255, got 300 to 300"),
+    ],
+)
+def test_images_of_different_sizes_that_do_not_fit(images, labels, words):
+    with pytest.raises(ValueError, match=words):
+        Dataset(images, labels)
+
+
+def test_labels_at_the_files_own_size_go_with_their_images():
+    own = of_any_size([np.zeros((9, 9)), np.ones((7, 8)), np.ones((5, 5))])
+    data = Dataset(IMAGES[:3], LABELS[:3], own_labels=own)
+    assert data.take([2, 0]).own_labels[0].shape == (5, 5)
+    assert Dataset(IMAGES, LABELS).take([0]).own_labels is None

@@ -14,44 +14,63 @@ from tinyseg.ops import UNLABELLED
 DRAWS = 50  # of subjects to hold out; with few of unlike sizes, one draw may miss the share by far
 
 
+def of_any_size(arrays) -> np.ndarray:
+    """Arrays as one: stacked if they have one shape, else in an array (N,) of dtype object.
+
+    Both forms have a length, and are iterated over and indexed alike.
+    """
+    arrays = [np.asarray(array) for array in arrays]
+    if len({array.shape for array in arrays}) <= 1:
+        return np.array(arrays)
+    held = np.empty(len(arrays), object)
+    held[:] = arrays
+    return held
+
+
+def all_pixels(maps: np.ndarray) -> np.ndarray:
+    """Every entry of maps of any size in one row, image after image."""
+    return np.concatenate([one.ravel() for one in maps]) if maps.dtype == object else maps.ravel()
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """N images of one size, what each of their pixels is, and whom each was taken from.
+    """N images, what each of their pixels is, and whom each was taken from.
 
-    A mask is a label map of two classes: 0 is the background, 1 the structure that is sought.
+    A mask is a label map of two classes: 0 is the background, 1 the structure that is sought. Images of
+    different sizes, a list of arrays, are kept as `of_any_size` gives them. To train on them, `fit` takes
+    crops of one size (crop.py).
 
     Raises:
         ValueError: the arrays do not fit; the message says what was expected.
     """
 
-    images: np.ndarray  # (N, channels, H, W) float32, of files in [0, 1]
-    labels: np.ndarray  # (N, H, W) uint8: the class of each pixel, or UNLABELLED (255)
+    images: np.ndarray  # (N, channels, H, W) float32, of files in [0, 1]; or (N,) of (channels, h, w)
+    labels: np.ndarray  # (N, H, W) uint8: the class of each pixel, or UNLABELLED (255); or (N,) of (h, w)
     names: tuple[str, ...] = ()  # what reports and pictures call each image; by default its number
     subjects: tuple[str, ...] = ()  # images of one subject never part; by default each is another's
     class_names: tuple[str, ...] = ()  # by default as many as the labels have numbers
     preprocessing: Any = None  # how files became these images (io/preprocessing.py); None: there were none
     kinds: tuple[str, ...] = ()  # what each file held, in words
+    own_labels: np.ndarray | None = None  # the labels at the files' own size; None: that is the images'
 
     def __post_init__(self):
-        images, labels = np.asarray(self.images), np.asarray(self.labels)
-        if images.ndim != 4 or images.dtype.kind != "f":
+        images, labels = (
+            given if isinstance(given, np.ndarray) else of_any_size(given)
+            for given in (self.images, self.labels)
+        )
+        ragged = object in (images.dtype, labels.dtype)
+        if ragged and not (images.dtype == labels.dtype == object and len(images) == len(labels)):
             raise ValueError(
-                f"Dataset: expected images (N, channels, H, W) of floats, got {images.dtype} {images.shape}; "
-                "images / 255 makes floats of 8-bit pixels, images[:, None] adds an axis for one channel"
+                f"Dataset: expected labels (h, w) of each image's size, got {_about(labels)} for images "
+                f"{_about(images)}"
             )
-        if labels.shape != (len(images), *images.shape[2:]) or labels.dtype.kind not in "bui":
-            raise ValueError(
-                f"Dataset: expected whole labels (N, H, W) for images {images.shape}, "
-                f"got {labels.dtype} {labels.shape}; masks (N, 1, H, W) become labels by masks[:, 0] > 0.5"
-            )
-        if labels.size and not 0 <= labels.min() <= labels.max() <= 255:
-            raise ValueError(f"Dataset: expected labels 0 to 255, got {labels.min()} to {labels.max()}")
+        for image, label_map in zip(images, labels) if ragged else [(images, labels)]:
+            _check(image, label_map, "(channels, h, w)" if ragged else "(N, channels, H, W)")
         class_names = tuple(self.class_names) or _class_names(labels)
-        known = labels[labels != UNLABELLED]
-        if known.size and known.max() >= len(class_names):
+        if (highest := _highest(labels)) >= len(class_names):
             raise ValueError(
                 f"Dataset: expected labels below {len(class_names)}, a number for each class name, "
-                f"got {known.max()}"
+                f"got {highest}"
             )
         names = tuple(self.names) or tuple(map(str, range(len(images))))
         subjects = tuple(self.subjects) or names
@@ -61,8 +80,8 @@ class Dataset:
                 f"got {len(names)} names and {len(subjects)} subjects"
             )
         values = {
-            "images": images.astype(np.float32, copy=False),
-            "labels": labels.astype(np.uint8, copy=False),
+            "images": _of_dtype(images, np.float32),
+            "labels": _of_dtype(labels, np.uint8),
             "names": names,
             "subjects": subjects,
             "class_names": class_names,
@@ -83,6 +102,7 @@ class Dataset:
         indices = np.asarray(indices)
         indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(int)
         of_each = {"images": self.images[indices], "labels": self.labels[indices]}
+        of_each["own_labels"] = None if self.own_labels is None else self.own_labels[indices]
         for name in ("names", "subjects", "kinds"):
             values = getattr(self, name)
             of_each[name] = tuple(values[i] for i in indices) if values else ()
@@ -157,7 +177,41 @@ class Dataset:
         return dict(sorted(Counter(self.subjects).items()))
 
 
+def _check(images: np.ndarray, labels: np.ndarray, form: str) -> None:
+    """Refuse images that are not of this form, and labels that are not theirs."""
+    if images.ndim != form.count(",") + 1 or images.dtype.kind != "f":
+        raise ValueError(
+            f"Dataset: expected images {form} of floats, got {_about(images)}; "
+            "images / 255 makes floats of 8-bit pixels, images[:, None] adds an axis for one channel"
+        )
+    if labels.shape != images.shape[:-3] + images.shape[-2:] or labels.dtype.kind not in "bui":
+        raise ValueError(
+            f"Dataset: expected whole labels {form.replace('channels, ', '')} for images {images.shape}, "
+            f"got {_about(labels)}; masks (N, 1, H, W) become labels by masks[:, 0] > 0.5"
+        )
+    if labels.size and not 0 <= labels.min() <= labels.max() <= 255:
+        raise ValueError(f"Dataset: expected labels 0 to 255, got {labels.min()} to {labels.max()}")
+
+
+def _about(array: np.ndarray) -> str:
+    return "different sizes" if array.dtype == object else f"{array.dtype} {array.shape}"
+
+
+def _of_dtype(arrays: np.ndarray, dtype) -> np.ndarray:
+    """Arrays of any size in this dtype, without a copy where they are."""
+    if arrays.dtype != object:
+        return arrays.astype(dtype, copy=False)
+    converted = np.empty(len(arrays), object)
+    converted[:] = [array.astype(dtype, copy=False) for array in arrays]
+    return converted
+
+
+def _highest(labels: np.ndarray) -> int:
+    """The highest number of a class; -1 where nothing is annotated."""
+    known = [one[one != UNLABELLED] for one in (labels if labels.dtype == object else [labels])]
+    return max((int(one.max()) for one in known if one.size), default=-1)
+
+
 def _class_names(labels) -> tuple[str, ...]:
-    known = labels[labels != UNLABELLED]
-    classes = int(known.max()) + 1 if known.size else 0
+    classes = _highest(labels) + 1
     return ("background", "structure") if classes <= 2 else tuple(f"class {k}" for k in range(classes))
