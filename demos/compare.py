@@ -21,6 +21,7 @@ from tinyseg.app.flags import flags, plain, positive, restored, saved
 from tinyseg.app.report import figure, page, paragraph, section, verbatim
 from tinyseg.app.run import LOG, Log, alone, guarded, make, versions
 from tinyseg.app.train import experiment, folder_name, is_there
+from tinyseg.data.dataset import all_pixels
 from tinyseg.errors import InputError
 from tinyseg.io import pictures
 from tinyseg.training import most_probable
@@ -115,15 +116,20 @@ def markdown(table: dict) -> str:
     for name, runs in table.items():
         cells = [name]
         for key in ("dice", "best_threshold_dice"):
-            values = [run[key] for run in runs]
+            values = [number(run[key]) for run in runs]
             spread = f" ± {np.std(values, ddof=1):.2f}" if values[1:] else ""
             cells += [" ".join(f"{value:.2f}" for value in values), f"{np.mean(values):.2f}{spread}"]
-        cells.append(f"{np.mean([run['black_masks'] for run in runs]):.0%}")
+        cells.append(f"{np.mean([number(run['black_masks']) for run in runs]):.0%}")
         cells.append(" ".join(f"{run['max_probability']:.2f}" for run in runs))
         lines.append(f"| {' | '.join(cells)} |")
-    baseline = [run["baseline_dice"] for run in table["original"]]
+    baseline = [number(run["baseline_dice"]) for run in table["original"]]
     each, mean = " ".join(f"{value:.2f}" for value in baseline), np.mean(baseline)
     return "\n".join([*lines, f"| brightness and a blur alone, no network | {each} | {mean:.2f} | | | | |"])
+
+
+def number(figure: float | None) -> float:
+    """A figure of metrics.json, NaN where there is none."""
+    return float("nan") if figure is None else figure
 
 
 def logs(folder, runs: dict) -> str:
@@ -139,13 +145,14 @@ def masks(args, runs: dict, names: list[str], seed: int) -> np.ndarray:
     """Held-out images in rows: image, truth, what each network finds; of the first also what is behind."""
     data = load_data(restored(runs[f"{names[0]}, seed {seed}"]))
     shown = data.held_out.take(choose(data.held_out))
-    columns = [[pictures.grey(plane) for plane in planes] for planes in (shown.images[:, 0], shown.labels)]
+    images = [image.mean(axis=0) for image in shown.images]  # (channels, h, w) -> (h, w)
+    columns = [[pictures.grey(plane) for plane in planes] for planes in (images, shown.labels)]
     for name in names:
         net, params, state, _ = load(args.out / folder_name(f"{name}, seed {seed}") / "model.npz")
         p = predict(net, params, state, shown.images)
-        columns.append([pictures.grey(labels) for labels in most_probable(p)])
+        columns.append([pictures.grey(most_probable(one)) for one in p])
         if name == names[0]:  # brightened
-            columns.append([pictures.grey(pictures.full_contrast(plane[0], p)) for plane in p])
+            columns.append([pictures.grey(pictures.full_contrast(one[0], all_pixels(p))) for one in p])
     captions = ["image", "truth", names[0], f"{names[0]}: probabilities, full contrast", *names[1:]]
     return pictures.grid([list(row) for row in zip(*columns)], names=tuple(captions), width=128)
 
@@ -164,7 +171,7 @@ def dots(top: Log, table: dict) -> None:
         ("dice", "at a threshold of 0.5", "#0072b2", -0.12),
         ("best_threshold_dice", "at the threshold chosen on validation images", "#e69f00", 0.12),
     ):
-        dice = [[run[key] for run in runs] for runs in table.values()]  # (networks, seeds)
+        dice = [[number(run[key]) for run in runs] for runs in table.values()]  # (networks, seeds)
         places = np.repeat(np.add(rows, shift), len(dice[0]))
         axes.plot(np.ravel(dice), places, "o", color=colour, alpha=0.6, markersize=5)
         axes.plot(np.mean(dice, axis=1), np.add(rows, shift), "|", color=colour, markersize=12, label=label)
@@ -187,7 +194,7 @@ def write_page(top: Log, args, command: str, table: dict) -> None:
             "seed": args.seed + i,
             "Dice": run["dice"],
             "at the best threshold": run["best_threshold_dice"],
-            "black masks": f"{run['black_masks']:.0%}",
+            "black masks": f"{number(run['black_masks']):.0%}",
             "highest probability": run["max_probability"],
             "brightness and a blur": run["baseline_dice"],
         }

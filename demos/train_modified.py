@@ -11,8 +11,7 @@ from tinyseg.app.flags import flags, network_fields, optimizer_of, parsed, saved
 from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
 from tinyseg.app.run import Run, guarded
-from tinyseg.app.train import follow, introduce, show, start
-from tinyseg.data import random_symmetry
+from tinyseg.app.train import augment_of, follow, introduce, show, start
 from tinyseg.fast.memory import keep_memory
 from tinyseg.io.preprocessing import preprocessing_of
 
@@ -47,7 +46,7 @@ def story(args, network):
             batch=args.batch,  # images in each step: 2
             optimizer=optimizer,
             schedule=schedule_of(args),  # the learning rate at each step: 0.001, and down to 0 in the end
-            augment=random_symmetry,
+            augment=augment_of(args, data.train),  # large images: random crops; then flips and quarter turns
         )
         with progress:  # Ctrl-C ends the loop and not the program: the last whole epoch is there
             for last in epochs:

@@ -56,5 +56,20 @@ def tiff(file, pixels, order="<", photometric=1, sample_format=1):
     file.write_bytes(header + bits + data + directory)
 
 
-def save_pages(file):
-    save(file, NOISE, save_all=True, append_images=[Image.fromarray(255 - NOISE), Image.fromarray(NOISE.T)])
+def save_pages(file, **options):
+    more = [Image.fromarray(255 - NOISE), Image.fromarray(NOISE.T)]
+    save(file, NOISE, save_all=True, append_images=more, **options)
+
+
+def many_pages(file, count):
+    """A TIFF of `count` pages of one pixel, or a GIF, by their definitions, in a few bytes a page."""
+    if file.suffix == ".gif":
+        page = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x4c\1\0"  # LZW: clear, 1, end
+        file.write_bytes(b"GIF89a\1\0\1\0\x80\0\0" + b"\0\0\0\xff\xff\xff" + count * page + b";")
+        return
+    tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 1)]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in tags)
+    size = len(directory) + 4
+    offsets = [*(10 + size * page for page in range(1, count)), 0]
+    directories = b"".join(directory + struct.pack("<I", offset) for offset in offsets)
+    file.write_bytes(b"II*\0" + struct.pack("<I", 10) + b"\x07\0" + directories)

@@ -44,6 +44,8 @@ TESTS = {
     "tinyseg/io/preprocessing.py": "io/test_preprocessing data/test_dataset io/test_folder app/test_segment",
     "tinyseg/io/models.py": "io/test_models test_layers_of_ones_own",
     "tinyseg/io/pixels.py": "io/test_pixels io/test_folder io/test_label_maps app/test_segment",
+    "tinyseg/io/tiff.py": "io/test_tiff io/test_pixels",
+    "tinyseg/io/medical.py": "io/test_medical",
     "tinyseg/ops/check.py": "ops/test_loss ops/test_contract",
     "tinyseg/ops/activation.py": "ops/test_activation ops/test_contract test_layers",
     "tinyseg/ops/combine.py": "ops/test_combine ops/test_contract test_layers",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyseg.metrics import best_threshold, confusion_matrix
+from tinyseg.metrics import best_threshold, confusion_matrix, pooled
 from tinyseg.ops import UNLABELLED
 
 RNG = np.random.default_rng(0)
@@ -143,3 +143,9 @@ def test_best_threshold_where_all_is_there_or_there_is_nothing_at_all():
     assert best_threshold(np.zeros(0), np.zeros(0)) == (0.5, 1.0)
     with pytest.raises(ValueError, match=r"best_threshold: expected equal shapes, got \(3,\) and \(2,\)"):
         best_threshold(scores, np.ones(2))
+
+
+def test_counts_of_several_images_together_are_those_of_all_pixels():
+    truth, found = RNG.integers(0, 3, (2, 4, 30)).astype(np.uint8)
+    each = (confusion_matrix(*pair, 3) for pair in zip(found, truth))
+    np.testing.assert_array_equal(pooled(each).counts, confusion_matrix(found, truth, 3).counts)

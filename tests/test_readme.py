@@ -53,7 +53,8 @@ def test_examples_print_what_the_readme_says(capsys, model):
 
 def test_examples_for_your_own_images_run(model):
     names, (net, params, state) = {}, model
-    for language, code in blocks((ROOT / "docs/your-images.md").read_text()):
+    text = (ROOT / "docs/your-images.md").read_text() + (ROOT / "docs/runs.md").read_text()
+    for language, code in blocks(text):
         if language == "python" and ("onnx" not in code or find_spec("onnxruntime")):
             exec(code, names)
     assert names["mask"].shape == (300, 300)

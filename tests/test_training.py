@@ -478,3 +478,45 @@ def test_a_network_that_empties_its_state_empties_no_other():
     start = begin(NET)
     (snapshot,) = fit(Rude(), TRAIN, start, epochs=1)
     assert start.state.keys() == snapshot.state.keys() == begin(NET).state.keys()
+
+
+def of_sizes(*sizes):
+    """Images (1, h, w) and labels (h, w) of these sizes."""
+    rng = np.random.default_rng(5)
+    images = [rng.random((1, *size), np.float32) for size in sizes]
+    return images, [np.uint8(image[0] > 0.6) for image in images]
+
+
+def test_images_of_different_sizes_are_predicted_as_each_alone():
+    params, state = NET.init(np.random.default_rng(0))
+    images, labels = of_sizes((8, 12), (12, 8), (1, 30))
+    for given in (images, Dataset(images, labels).images):
+        p = predict(NET, params, state, given)
+        assert p.dtype == object and len(p) == 3
+        for one, image in zip(p, images):
+            np.testing.assert_array_equal(one, predict(NET, params, state, image[None])[0])
+
+
+def test_a_list_of_images_of_one_size_is_predicted_as_their_array():
+    params, state = NET.init(np.random.default_rng(0))
+    images, _ = of_sizes((8, 12), (8, 12))
+    stacked = predict(NET, params, state, np.stack(images))
+    np.testing.assert_allclose(predict(NET, params, state, images), stacked, rtol=0, atol=1e-6)
+
+
+def test_of_different_sizes_each_pixel_weighs_the_same_in_the_loss_and_the_counts():
+    params, state = NET.init(np.random.default_rng(0))
+    images, labels = of_sizes((8, 12), (12, 9), (1, 30))
+    params[[*params][-1]] += 0.5  # the bias of the output
+    value, counts, p = evaluate(NET, params, state, Dataset(images, labels))
+    scores, there = (np.concatenate([one.ravel() for one in maps]) for maps in (p, labels))
+    assert value == pytest.approx(np.mean((scores - there) ** 2), rel=1e-5)  # NET's loss is the squared error
+    pairs = [[((there == t) & ((scores > 0.5) == f)).sum() for f in (0, 1)] for t in (0, 1)]
+    assert counts.counts.tolist() == pairs
+
+
+def test_what_is_refused_of_one_of_different_sizes_is_refused():
+    params, state = NET.init(np.random.default_rng(0))
+    for wrong, words in ((np.zeros((4, 4), "f"), r"got \(1, 4, 4\)"), (np.zeros((1, 4, 4), "u1"), "uint8")):
+        with pytest.raises(ValueError, match=f"^predict: expected images .*{words}"):
+            predict(NET, params, state, [*of_sizes((8, 12))[0], wrong])

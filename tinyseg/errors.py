@@ -9,3 +9,9 @@ def listed(values, most: int = 5) -> str:
     """The first few of many values, for a message."""
     values = list(values)
     return ", ".join(map(str, values[:most])) + (f", ... ({len(values)} values)" if values[most:] else "")
+
+
+def brief(what, most: int = 600) -> str:
+    """The first line of what something says of itself, for a message: a stranger's file may say much."""
+    line = str(what).partition("\n")[0]
+    return line if len(line) <= most else f"{line[:most]}..."

@@ -9,6 +9,7 @@ it, and has no Dice of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,11 @@ def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, classes: int = 2
         )
     counts = np.bincount(pairs[0] * classes + pairs[1], minlength=classes**2)
     return ConfusionMatrix(counts.reshape(classes, classes))  # (C * C,) -> (C, C)
+
+
+def pooled(each: Iterable[ConfusionMatrix]) -> ConfusionMatrix:
+    """The counts of several images together."""
+    return ConfusionMatrix(np.sum([one.counts for one in each], axis=0))
 
 
 def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from autograd import make_vjp
 from autograd.tracer import getval
 
-from tinyseg.metrics import ConfusionMatrix, confusion_matrix
+from tinyseg.data.dataset import of_any_size
+from tinyseg.metrics import ConfusionMatrix, confusion_matrix, pooled
 from tinyseg.ops.check import check_nchw, floats
 from tinyseg.optim import Adam, constant
 from tinyseg.parameters import flatten, unflatten
@@ -209,11 +211,14 @@ def generator(state: Mapping[str, Any]) -> np.random.Generator:
 def predict(net, params: dict, state: dict, images: np.ndarray, *, batch: int = 8) -> np.ndarray:
     """Each pixel's probabilities in evaluation: (N, channels, H, W) to (N, classes, H, W), float32.
 
-    Of two classes only the second one's, the one that is sought: (N, 1, H, W).
+    Of two classes only the second one's, the one that is sought: (N, 1, H, W). Images of different sizes, a
+    list or as `Dataset` has them, go through one by one, and so do their probabilities come back.
 
     Raises:
-        ValueError: the images are no array (N, channels, H, W) of floats, or do not fit the network.
+        ValueError: the images are no arrays (N, channels, H, W) of floats, or do not fit the network.
     """
+    if of_different_sizes(images):
+        return of_any_size([predict(net, params, state, image[None])[0] for image in images])
     return sought(net.probabilities(outputs("predict", net, params, state, images, batch)))
 
 
@@ -223,11 +228,24 @@ def evaluate(
     """(loss, counts, probabilities) on a `data.Dataset`, by `loss` or else `net.loss`.
 
     The counts are of annotated pixels, where the most probable class counts (of two, the second above 0.5);
-    the probabilities are those of `predict`, and so are the errors.
+    the probabilities are those of `predict`, and so are the errors. Of images of different sizes the loss is
+    the mean over the images, each weighted by its pixels.
     """
+    if of_different_sizes(data.images):
+        ones = [SimpleNamespace(images=x[None], labels=y[None]) for x, y in zip(data.images, data.labels)]
+        losses, counts, p = zip(*(evaluate(net, params, state, one, loss=loss) for one in ones))
+        mean = np.average(losses, weights=[one.labels.size for one in ones])
+        return float(mean), pooled(counts), of_any_size([one[0] for one in p])
     y = outputs("evaluate", net, params, state, data.images, batch)
     value, p = float((loss or net.loss)(y, data.labels)), sought(net.probabilities(y))
     return value, confusion_matrix(most_probable(p), data.labels, max(2, p.shape[1])), p
+
+
+def of_different_sizes(images) -> bool:
+    """Whether images are a list of arrays, or as `Dataset` has those of different sizes."""
+    if isinstance(images, list):
+        return bool(images) and all(isinstance(image, np.ndarray) for image in images)
+    return getattr(images, "dtype", None) == np.dtype(object)
 
 
 def sought(probabilities: np.ndarray) -> np.ndarray:

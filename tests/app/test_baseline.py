@@ -29,3 +29,32 @@ def test_brightness_and_its_surroundings():
     assert 0.4 < dice < 0.75
     shuffled = confusion_matrix(brightness_and_blur(train, held_out)[::-1], held_out.labels, 6).dice
     assert shuffled < dice - 0.2
+
+
+def of_sizes(sizes):
+    rng, images, labels = np.random.default_rng(1), [], []
+    for h, w in sizes:
+        label_map = np.zeros((h, w), np.uint8)
+        label_map[h // 4 : h // 2, w // 4 : w // 2] = 1
+        images.append((0.4 + 0.2 * label_map + 0.3 * rng.random((h, w)))[None].astype(np.float32))
+        labels.append(label_map)
+    return images, labels
+
+
+def test_rectangles_turned_round_give_the_same_turned_round():
+    images, labels = of_sizes([(24, 60), (24, 60), (40, 24), (24, 24)])
+    data = Dataset(images, labels)
+    turned = Dataset([image.transpose(0, 2, 1) for image in images], [one.T for one in labels])
+    for one, other in zip(brightness_and_blur(data, data), brightness_and_blur(turned, turned)):
+        assert one.any()
+        assert np.mean(one == other.T) > 0.99  # blurred along the other axis first: some sums round otherwise
+
+
+def test_different_sizes_are_found_as_each_alone():
+    train = Dataset(*of_sizes([(32, 32)] * 3))
+    images, labels = of_sizes([(32, 50), (50, 32), (32, 32)])
+    found = brightness_and_blur(train, Dataset(images, labels))
+    assert [one.shape for one in found] == [one.shape for one in labels]
+    for one, image, label_map in zip(found, images, labels):
+        alone = brightness_and_blur(train, Dataset(image[None], label_map[None]))
+        np.testing.assert_array_equal(one, alone[0])

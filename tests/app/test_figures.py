@@ -52,6 +52,12 @@ def random_data(classes, subjects=4, each=3):
     return found, Dataset(images, labels, subjects=of_each, class_names=names)
 
 
+def rows_for(found, data):
+    """The rows of predicted labels."""
+    counts = [confusion_matrix(*pair, data.classes) for pair in zip(found, data.labels)]
+    return per_image(counts, data)
+
+
 TWO, SIX = random_data(2), random_data(6)
 both = pytest.mark.parametrize("found, data", [TWO, SIX], ids=["two classes", "six classes"])
 # Two subjects of one and three images, and two without anything; in one of these something was found.
@@ -66,7 +72,7 @@ ROWS = [
 
 @both
 def test_a_row_has_the_scores_of_its_image_alone(found, data):
-    for one, prediction, labels in zip(per_image(found, data), found, data.labels):
+    for one, prediction, labels in zip(rows_for(found, data), found, data.labels):
         counts = confusion_matrix(prediction, labels, data.classes)
         if data.classes == 2 and not (labels == 1).any():
             assert one["dice"] is one["iou"] is None
@@ -77,7 +83,7 @@ def test_a_row_has_the_scores_of_its_image_alone(found, data):
 def test_a_row_of_two_classes_counts_the_structure_where_it_is_annotated():
     found, data = TWO
     known, there = data.labels != UNLABELLED, data.labels == 1
-    for i, one in enumerate(per_image(found, data)):
+    for i, one in enumerate(rows_for(found, data)):
         sets = found[i] == 1, there[i], known[i]
         assert one["right"] == (sets[0] & sets[1]).sum()
         assert one["false"] == (sets[0] & ~sets[1] & sets[2]).sum()
@@ -86,7 +92,7 @@ def test_a_row_of_two_classes_counts_the_structure_where_it_is_annotated():
 
 def test_a_row_of_more_classes_has_the_dice_of_each():
     found, data = SIX
-    for one, prediction, labels in zip(per_image(found, data), found, data.labels):
+    for one, prediction, labels in zip(rows_for(found, data), found, data.labels):
         known = labels != UNLABELLED
         for k in range(6):
             is_k, found_k = labels[known] == k, prediction[known] == k
@@ -98,14 +104,14 @@ def test_a_row_of_more_classes_has_the_dice_of_each():
 def test_an_image_without_annotated_pixels_has_no_dice():
     labels = np.full((1, 4, 4), UNLABELLED, np.uint8)
     data = Dataset(np.zeros((1, 1, 4, 4), "f"), labels, class_names=("a", "b", "c"))
-    (one,) = per_image(np.ones_like(labels), data)
+    (one,) = rows_for(np.ones_like(labels), data)
     assert one["dice"] is None and one["dice b"] is None and one["false b"] == 0
 
 
 @both
 def test_rows_together_have_the_scores_of_the_pooled_pixels(found, data):
     counts = confusion_matrix(found, data.labels, data.classes)
-    assert dice_and_iou(per_image(found, data)) == (pytest.approx(counts.dice), pytest.approx(counts.iou))
+    assert dice_and_iou(rows_for(found, data)) == (pytest.approx(counts.dice), pytest.approx(counts.iou))
 
 
 # The file
@@ -113,7 +119,7 @@ def test_rows_together_have_the_scores_of_the_pooled_pixels(found, data):
 
 @both
 def test_a_file_gives_back_the_very_rows(found, data, tmp_path):
-    rows = per_image(found, data)
+    rows = rows_for(found, data)
     write_whole(tmp_path / "per_image.csv", table_of(rows))
     assert rows_of(tmp_path / "per_image.csv") == rows
 
@@ -254,7 +260,7 @@ def test_one_subject_has_a_mean_and_no_spread():
 
 @both
 def test_figures_are_json_without_nan(found, data):
-    result = figures(per_image(found, data))
+    result = figures(rows_for(found, data))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
@@ -263,7 +269,7 @@ def test_figures_are_json_without_nan(found, data):
 
 def test_folds_are_pooled_from_their_files_alone(tmp_path):
     found, data = SIX
-    rows, folds = per_image(found, data), []
+    rows, folds = rows_for(found, data), []
     for i in range(3):
         write_whole(tmp_path / f"{i}.csv", table_of(rows[i::3]))
         folds.append(rows_of(tmp_path / f"{i}.csv"))
@@ -290,7 +296,15 @@ def test_an_image_in_two_folds_is_refused():
 
 def test_folds_of_other_classes_are_refused():
     with pytest.raises(InputError, match="folds of the same classes"):
-        across([per_image(*TWO), per_image(*SIX)])
+        across([rows_for(*TWO), rows_for(*SIX)])
+
+
+def test_a_fold_without_anything_to_find_has_no_part_in_the_folds_mean():
+    folds = [[row("a", 6, 2, 2)], [row("b", 0, 5, 0)], [row("c", 1, 1, 7)]]
+    of_each = across(folds)["folds"]["dice"]
+    assert of_each["of_each"] == [12 / 16, None, 2 / 10] and of_each["mean"] == pytest.approx(0.475)
+    nothing = across([[row("a", 0, 1, 0)], [row("b", 0, 5, 0)]])
+    assert nothing["dice"] is nothing["folds"]["dice"]["mean"] is nothing["folds"]["dice"]["std"] is None
 
 
 # Words and warnings
@@ -338,7 +352,7 @@ def test_too_few_subjects_are_warned_of(how, way_out):
 
 def test_held_out_subjects_in_which_nothing_is_there_are_warned_of():
     (one,) = warnings(figures([row(f"s{i}", 0, 1, 0) for i in range(9)]))
-    assert one.startswith("no held-out subject has anything to find") and "another --seed" in one
+    assert one.startswith("no held-out subject has anything to find") and "images of more subjects" in one
 
 
 def test_that_nothing_was_there_to_choose_by_is_warned_of():

@@ -62,7 +62,7 @@ def test_each_network_has_its_own_flags(capsys):
         (["fly"], "invalid choice: 'fly'"),
         (["train", "--network", "unet"], "--network: invalid choice: 'unet'"),
         (["train", "--patience", "3"], "--patience"),
-        (["train", "--network", "lungnet", "--channels", "3"], "--channels 3: expected colour images"),
+        (["train", "--network", "lungnet", "--channels", "3"], "--channels 3: expected images from --data"),
         (["export", "nowhere.npz", "a.onnx"], "nowhere.npz: cannot be read"),
         (["export", "model.npz", "model.npz"], "model.npz: expected a name that ends in .onnx"),
         (["export", "model.npz"], "OUT.onnx"),

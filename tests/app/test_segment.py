@@ -15,7 +15,9 @@ from PIL import Image
 from tinyseg import lungnet, modified, save
 from tinyseg.app import segment
 from tinyseg.data import phantom
+from tinyseg.io.masks import Meaning
 from tinyseg.io.preprocessing import Preprocessing, resize
+from tinyseg.io.rle import decode, read_runs
 from tinyseg.metrics import confusion_matrix
 
 RNG = np.random.default_rng(0)
@@ -39,7 +41,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def many(tmp_path):
-    how = Preprocessing(32, values=(0, 7, 9), names=("nothing", "bark", "leaf"))
+    how = Preprocessing(32, masks=Meaning((0, 7, 9), ("nothing", "bark", "leaf"), ignore=255))
     net = lungnet(maps=2, widths=(8, 4), dilations=(1, 2), classes=3)
     return save_model(tmp_path / "many.npz", net, how)
 
@@ -76,6 +78,7 @@ def test_images_of_every_kind(name, model, tmp_path):
     stem = Path(name).stem
     assert files(tmp_path / "out") == {
         "segment.txt",
+        "segment.json",
         "segment.html",
         *(f"{stem}_{k}.png" for k in ("mask", "probability", "overlay")),
     }
@@ -117,7 +120,7 @@ def test_pages_of_one_stack_have_one_scale(model, tmp_path, capsys):
         tmp_path / "s.tif", save_all=True, append_images=[Image.fromarray(pages[1])]
     )
     run(model, tmp_path / "s.tif", out=tmp_path / "out")
-    assert capsys.readouterr().out.count("16-bit levels divided by 4095") == 2
+    assert capsys.readouterr().out.count("levels from 0 to 4095 become 0 to 1") == 2
     imageio.imwrite(tmp_path / "a.png", pages[1])
     run(model, tmp_path / "a.png", out=tmp_path / "out")
     maps = [(tmp_path / f"out/{name}_probability.png").read_bytes() for name in ("s_page1", "s_page2", "a")]
@@ -135,16 +138,14 @@ def test_a_threshold_of_ones_own(model, tmp_path, capsys):
     assert (mask == (p > 0.4))[abs(p - 0.4) > 1e-4].all() and mask.mean() > 0.5
 
 
-def test_a_mask_of_0_and_255_is_one_for_classes_0_and_1(tmp_path, capsys):
-    how = Preprocessing(32, values=(0, 1), names=("value 0", "value 1"))
+def test_a_true_mask_with_other_values_is_said_and_the_image_segmented_all_the_same(tmp_path, capsys):
+    how = Preprocessing(32, masks=Meaning((0, 1), ("value 0", "value 1")))
     two = save_model(tmp_path / "two.npz", lungnet(maps=2, widths=(8, 4), dilations=(1, 2)), how)
-    said = []
-    for white in (1, 255):
-        imageio.imwrite(tmp_path / "a.png", IMAGE)
-        imageio.imwrite(tmp_path / "a_mask.png", np.where(IMAGE > 127, white, 0).astype(np.uint8))
-        run(two, tmp_path / "a.png", out=tmp_path / "out")
-        said.append(capsys.readouterr().out)
-    assert said[0] == said[1] and "Dice" in said[0]
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    imageio.imwrite(tmp_path / "a_mask.png", np.where(IMAGE > 127, 255, 0).astype(np.uint8))
+    said = fails(capsys, two, tmp_path / "a.png", out=tmp_path / "out")
+    assert "a_mask.png: expected a mask of the values 0, 1, got 255" in said.out
+    assert (tmp_path / "out/a_mask.png").exists()
 
 
 def test_a_folder_and_its_true_masks(model, tmp_path, capsys):
@@ -183,6 +184,7 @@ def test_label_maps(palette, many, tmp_path, capsys):
     run(many, tmp_path, out=tmp_path / "out")
     assert files(tmp_path / "out") == {
         "segment.txt",
+        "segment.json",
         "segment.html",
         "legend.png",
         "a_mask.png",
@@ -240,7 +242,7 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(model, tmp_path, 
     ("args", "words"),
     [
         (["a.png", "--out", "."], "expected another folder than that of the images"),
-        (["a.png", "sub/a.png"], "expected images of different names"),
+        (["sub/a.png", "truths/sub/a.png"], "expected images of different names"),
         (["a.png", "sub/a_page2.png"], "expected images of different names"),
         (["a.png", "--out", "truths"], "truths/a_mask.png: expected to write a result here, got a file"),
         (["a.png", "--size", "1" + "0" * 30], "--size: expected"),
@@ -253,9 +255,9 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(model, tmp_path, 
 )
 def test_what_is_refused_before_anything_is_written(args, words, model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for folder in ("sub", "empty", "truths"):
-        Path(folder).mkdir()
-    for file in ("a.png", "sub/a.png", "sub/a_page2.png", "truths/a_mask.png"):
+    for folder in ("sub", "empty", "truths/sub"):
+        Path(folder).mkdir(parents=True)
+    for file in ("a.png", "sub/a.png", "sub/a_page2.png", "truths/a_mask.png", "truths/sub/a.png"):
         imageio.imwrite(file, IMAGE)
     before = files(tmp_path)
     with pytest.raises(SystemExit) as caught:
@@ -338,3 +340,65 @@ def test_the_page_shows_what_was_found(many, model, tmp_path):
         content = (tmp_path / "out/segment.html").read_text()
         assert content.count("<figcaption>a") == content.count("<figcaption>b") == 1
         assert ('type="range"' in content) == (one is model) and "http:" not in content
+
+
+def test_files_of_one_name_in_different_folders_are_told_apart_by_these(model, tmp_path):
+    for patient in ("p1", "p2"):
+        (tmp_path / "k" / patient).mkdir(parents=True)
+        imageio.imwrite(tmp_path / "k" / patient / "1.png", IMAGE)
+    run(model, tmp_path / "k", out=tmp_path / "out")
+    assert {"p1_1_mask.png", "p2_1_mask.png"} < files(tmp_path / "out")
+
+
+def test_earlier_results_below_the_folder_of_images_are_none_of_them(model, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    for _ in range(2):
+        run(model, tmp_path, out=tmp_path / "out")
+        assert "1 of 1 images segmented" in capsys.readouterr().out
+
+
+def test_masks_are_written_as_run_lengths(model, tmp_path):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    segment.main(
+        [model, str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--rle", str(tmp_path / "r.csv")]
+    )
+    (text,) = read_runs(tmp_path / "r.csv")["a"]
+    mask = imageio.imread(tmp_path / "out/a_mask.png") > 0
+    assert mask.any() and np.array_equal(decode(text, mask.shape), mask)
+
+
+def test_run_lengths_of_more_than_two_classes_are_refused(many, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    said = fails(capsys, many, tmp_path / "a.png", "--rle", tmp_path / "r.csv", out=tmp_path / "out")
+    assert "--rle: expected a model of two classes, got 3" in said.err
+
+
+def test_images_of_the_networks_channels_are_segmented_and_others_refused(tmp_path, capsys):
+    four = save_model(
+        tmp_path / "four.npz",
+        lungnet(channels=4, maps=2, widths=(8, 4), dilations=(1, 2)),
+        Preprocessing(32, 4),
+    )
+    np.save(tmp_path / "a.npy", np.dstack([IMAGE] * 4))
+    run(four, tmp_path / "a.npy", out=tmp_path / "out")
+    assert "a_mask.png" in files(tmp_path / "out")
+    imageio.imwrite(tmp_path / "b.png", IMAGE)
+    said = fails(capsys, four, tmp_path / "b.png", out=tmp_path / "out")
+    assert "b.png: expected an image of 4 channels, got 1" in said.out
+
+
+def test_floats_need_a_window_where_training_had_none(model, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", IMAGE * 8.0 - 1000)
+    said = fails(capsys, model, tmp_path / "a.npy", out=tmp_path / "out")
+    assert "a.npy: expected to know which levels are black and white" in said.out
+    run(model, tmp_path / "a.npy", "--window", "-1000,1040", out=tmp_path / "out")
+    as_floats = (tmp_path / "out/a_probability.png").read_bytes()
+    imageio.imwrite(tmp_path / "b.png", IMAGE)
+    run(model, tmp_path / "b.png", out=tmp_path / "out")
+    assert (
+        np.abs(
+            imageio.imread(as_floats).astype(int)
+            - imageio.imread(tmp_path / "out/b_probability.png").astype(int)
+        ).max()
+        <= 1
+    )

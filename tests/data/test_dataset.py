@@ -1,10 +1,11 @@
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
 
 from tinyseg.data.dataset import Dataset, all_pixels, of_any_size
 from tinyseg.errors import InputError
+from tinyseg.io.masks import Meaning
 from tinyseg.io.preprocessing import Preprocessing, preprocessing_of
 from tinyseg.ops import UNLABELLED
 
@@ -278,10 +279,12 @@ def test_preprocessing_of_images_that_came_from_no_file():
     wide = np.zeros((2, 3, 6, 9), np.float32)
     labels = np.zeros((2, 6, 9), int)
     two = preprocessing_of(Dataset(wide, labels, class_names=("nothing", "nerve")))
-    assert two == Preprocessing(6, 3, None, (0, 255), ("nothing", "nerve"))
+    assert two == Preprocessing(6, 3, None, Meaning((0, 255), ("nothing", "nerve"), 0))
     names = ("class 0", "class 1", "class 2")
-    assert preprocessing_of(Dataset(wide, labels + 2)) == Preprocessing(6, 3, None, (0, 1, 2), names)
-    given = Preprocessing(64, 3, 12)
+    assert preprocessing_of(Dataset(wide, labels + 2)) == Preprocessing(
+        6, 3, None, Meaning((0, 1, 2), names, ignore=255)
+    )
+    given = Preprocessing(64, 3, (0, 4095))
     assert preprocessing_of(Dataset(wide, labels, preprocessing=given)) is given
 
 
@@ -344,3 +347,19 @@ def test_labels_at_the_files_own_size_go_with_their_images():
     data = Dataset(IMAGES[:3], LABELS[:3], own_labels=own)
     assert data.take([2, 0]).own_labels[0].shape == (5, 5)
     assert Dataset(IMAGES, LABELS).take([0]).own_labels is None
+
+
+def test_as_near_to_the_share_as_whole_subjects_allow():
+    """Against all ways to choose subjects, for subjects of alike and of very unlike sizes."""
+    rng = np.random.default_rng(0)
+    for trial in range(60):
+        n = int(rng.integers(3, 10))
+        sizes = [rng.integers(1, 10, n), rng.geometric(0.05, n), np.full(n, 4)][trial % 3].tolist()
+        subjects = [f"s{i}" for i, size in enumerate(sizes) for _ in range(size)]
+        count = len(subjects)
+        data = Dataset(np.zeros((count, 1, 1, 1)), np.zeros((count, 1, 1), int), subjects=subjects,
+                       names=tuple(map(str, range(count))))  # fmt: skip
+        _, out = data.split(0.2, np.random.default_rng(trial), stay=2)
+        ways = (sum(some) for k in range(1, n - 1) for some in combinations(sizes, k))
+        best = min(abs(size - 0.2 * count) for size in ways)
+        assert abs(len(out) - 0.2 * count) <= best + 0.01 * count

@@ -13,6 +13,7 @@ from tinyseg.data.lung import (
     RETICULATION,
 )
 from tinyseg.errors import InputError
+from tinyseg.io.masks import Meaning
 from tinyseg.io.preprocessing import Preprocessing, preprocessing_of
 from tinyseg.ops import UNLABELLED
 
@@ -26,7 +27,9 @@ def test_shapes_types_and_names():
     assert data.images.dtype == np.float32 and data.labels.dtype == np.uint8
     assert data.names == data.subjects == ("lung_0000", "lung_0001", "lung_0002")
     assert data.class_names == CLASSES and data.preprocessing is None
-    assert preprocessing_of(data) == Preprocessing(50, 1, None, (0, 1, 2, 3, 4, 5), CLASSES)
+    assert preprocessing_of(data) == Preprocessing(
+        50, 1, None, Meaning((0, 1, 2, 3, 4, 5), CLASSES, ignore=255)
+    )
 
 
 def test_images_hold_8_bit_grey_levels():

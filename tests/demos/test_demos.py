@@ -118,14 +118,19 @@ def test_real_images(kaggle, tmp_path, capsys):
     assert screen[0].endswith("kaggle: 6 images, ..._mask beside each")
     assert screen[1:4] == [
         "files         6 of 20 x 20 pixels, 8-bit grey",
-        "seen as       16 x 16 pixels, grey: of each its centre square, resized; 8-bit levels divided by 255",
-        "subjects      3, of 2 images each, named by what stands before the last underscore",
+        "masks         255 is structure, 0 is background",
+        "seen as       whole, resized to 16 pixels on the shorter side, grey; 8-bit levels divided by 255",
     ]
-    assert screen[4].startswith("classes       background 9") and "nothing is to be found" in screen[4]
-    sides = {line[:14].strip(): line[14:] for line in screen[5:]}
+    subjects = next(line for line in screen if line.startswith("subjects"))
+    assert subjects.startswith("subjects      3, of 2 images each; what stands before the last underscore")
+    classes = next(line for line in screen if line.startswith("classes"))
+    assert classes.startswith("classes       background 9") and "nothing is to be found" in classes
+    sides = {
+        line[:14].strip(): line[14:] for line in screen if " subject" in line[14:] and line[0] not in "s "
+    }
     assert sides.keys() == {"to train on", "validation", "held out"}
-    assert sides["to train on"].startswith("2 images of 1 subject: ")
-    assert sides["held out"].startswith("2 images of 1 subject: ")
+    assert sides["to train on"].startswith("2 images of 1 subject, ")
+    assert sides["held out"].startswith("2 images of 1 subject, ")
     on_both_sides = [side.partition(": ")[2].split(", ") for side in sides.values()]
     assert sorted(sum(on_both_sides, [])) == ["1", "2", "3"]
 
@@ -152,7 +157,7 @@ def test_other_ways_to_train_come_to_something_else(flag, tmp_path):
 def test_training_images_are_turned_and_flipped(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "train_modified.random_symmetry", lambda images, masks, rng: seen.append(1) or (images, masks)
+        "tinyseg.app.train.random_symmetry", lambda images, masks, rng: seen.append(1) or (images, masks)
     )
     train_modified.main([*SMALL, "--out", str(tmp_path)])
     assert len(seen) == 6
@@ -203,7 +208,7 @@ def refuse(capsys, *args):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--size", "0"], "--size: expected a whole number of at least 1, got '0'"),
+        (["--size", "-1"], "--size: expected a whole number of at least 0, got"),
         (["--size", "8"], "size must be a whole number, at least 16, got 8"),
         (["--size", "big"], "got 'big'"),
         (["--epochs", "-1"], "--epochs"),
@@ -240,11 +245,11 @@ def test_bad_folders(kaggle, tmp_path, capsys):
     assert "1_0.tif: expected an image" in refuse(capsys, *out, "--data", kaggle)
     (kaggle / "1_0.tif").write_bytes(whole)
     (kaggle / "2_3_mask.tif").unlink()
-    assert "2_3.tif: expected its mask" in refuse(capsys, *out, "--data", kaggle)
+    assert "got none for 1 of 6: 2_3.tif" in refuse(capsys, *out, "--data", kaggle)
     imageio.imwrite(kaggle / "2_3_mask.tif", np.zeros((7, 9), np.uint8), plugin="pillow")
     assert "2_3_mask.tif: expected the size" in refuse(capsys, *out, "--data", kaggle)
     (kaggle / "2_3_mask.tif").rename(kaggle / "2_3_mask.doc")
-    assert "2_3_mask.doc" in refuse(capsys, *out, "--data", kaggle)
+    assert "got none for 1 of 6: 2_3.tif" in refuse(capsys, *out, "--data", kaggle)
     assert not (tmp_path / "run").exists()
 
 
@@ -334,3 +339,9 @@ def test_fibonacci_dilations_find_the_nerve_and_ones_do_not(tmp_path):
     near = train_modified.main(["--dilations", ",".join("1" * 10), "--out", str(tmp_path / "near")])
     assert far["dice"] > 0.75 and near["dice"] < 0.3
     assert far["baseline_dice"] < 0.3
+
+
+def test_a_comparison_leaves_out_no_run_that_has_no_dice():
+    none = {"dice": None, "best_threshold_dice": None, "black_masks": None, "baseline_dice": None}
+    text = compare.markdown({"original": [none | {"max_probability": 0.25}] * 2})
+    assert "| original | nan nan | nan ± nan | nan nan | nan ± nan | nan% | 0.25 0.25 |" in text

@@ -1,5 +1,7 @@
 """What is read is what was written, to the last bit; what is damaged is refused in a line."""
 
+from zipfile import ZipFile
+
 import numpy as np
 import pytest
 
@@ -54,15 +56,42 @@ def test_half_a_file_is_no_checkpoint(share, tmp_path):
     write_checkpoint(path, TREE)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match="state.npz: not a whole checkpoint"):
+    with pytest.raises(InputError, match="state.npz: not a whole .npz file"):
         read_checkpoint(path)
 
 
 def test_other_files_are_no_checkpoints(tmp_path):
     np.savez(tmp_path / "arrays.npz", a=np.ones(2))
     np.save(tmp_path / "one.npy", np.ones(2))
-    for name in ("arrays.npz", "one.npy"):
-        with pytest.raises(InputError, match=f"{name}: not a whole checkpoint"):
+    for name, kind in {"arrays.npz": "checkpoint", "one.npy": ".npz file"}.items():
+        with pytest.raises(InputError, match=f"{name}: not a whole {kind}"):
             read_checkpoint(tmp_path / name)
     with pytest.raises(InputError, match="nowhere: cannot be read"):
         read_checkpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        '{"array": "7"}',
+        '{"array": [0]}',
+        '{"odd": 1}',
+        "[" * 9999,
+        '{"dict": [1]}',
+        '{"a": 1, "b": 2}',
+        "9" * 5000,
+    ],
+)
+def test_a_tree_that_nobody_wrote_is_refused_in_a_line(tree, tmp_path):
+    np.savez(tmp_path / "state.npz", tree=np.array(tree))
+    with pytest.raises(InputError, match="state.npz: not a whole checkpoint") as caught:
+        read_checkpoint(tmp_path / "state.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_entry_without_its_header_is_refused(tmp_path):
+    write_checkpoint(tmp_path / "state.npz", TREE)
+    with ZipFile(tmp_path / "state.npz", "a") as archive:
+        archive.writestr("99.npy", b"no header")
+    with pytest.raises(InputError, match="state.npz: not a whole .npz file"):
+        read_checkpoint(tmp_path / "state.npz")

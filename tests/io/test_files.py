@@ -1,13 +1,15 @@
 """Whole or not at all, and one at a time."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
 
 import pytest
 
 from tinyseg.errors import InputError
-from tinyseg.io.files import append, held, write_whole
+from tinyseg.io.files import append, content_of, held, write_whole
 
 
 def test_replaces_what_was_there(tmp_path):
@@ -81,5 +83,42 @@ def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path):
             raise AssertionError("two at once")
         other.kill()
     with held(tmp_path, "taken"):
-        assert [file.name for file in tmp_path.iterdir()] == [".lock"]
+        assert [file.name for file in tmp_path.iterdir()] == [".tinyseg.lock"]
     assert not list(tmp_path.iterdir())
+
+
+def test_content_is_that_of_a_regular_file_of_bounded_size(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert content_of(tmp_path / "file", 5) == b"12345"
+    for place, words in {
+        "file": "expected a file of at most 4 bytes",
+        ".": "expected a file, got a folder",
+        "nowhere": "No such file",
+        "n" * 5000: "cannot be read",
+        "a\0b": "cannot be read",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            content_of(tmp_path / place, 4)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="got a pipe or a device"):
+        content_of(tmp_path / "pipe")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_what_is_written_goes_through_no_link(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    os.symlink("mine", tmp_path / "file")
+    os.symlink("mine", tmp_path / f".{os.getpid()}-{get_ident()}.part")
+    write_whole(tmp_path / "file", "new")
+    assert (tmp_path / "mine").read_text() == "mine" and (tmp_path / "file").read_text() == "new"
+
+
+def test_a_lock_that_somebody_wrote_into_stays(tmp_path):
+    (tmp_path / ".tinyseg.lock").write_text("mine")
+    with held(tmp_path, "taken"):
+        pass
+    assert (tmp_path / ".tinyseg.lock").read_text() == "mine"

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tinyseg.errors import InputError
 from tinyseg.io.folder import load_folder
+from tinyseg.io.masks import Meaning
 from tinyseg.io.preprocessing import Preprocessing
 from tinyseg.ops import UNLABELLED
 
@@ -49,7 +50,7 @@ def test_values_are_classes_in_rising_order_over_all_files(folder, mode, suffix)
     np.testing.assert_array_equal(data.labels[0], np.vectorize(number.get)(one))
     np.testing.assert_array_equal(data.labels[1], np.vectorize(number.get)(two))
     names = ("value 0", "value 3", "value 10")
-    assert data.preprocessing == Preprocessing(8, values=(0, 3, 10), names=names)
+    assert data.preprocessing == Preprocessing(8, masks=Meaning((0, 3, 10), names, ignore=UNLABELLED))
     assert data.class_names == names and data.classes == 3
 
 
@@ -57,8 +58,8 @@ def test_16_bit_values(folder):
     labels = RNG.choice(np.uint16([0, 300, 65535]), (8, 8))
     save(folder, "a", labels)
     data = load(folder)
-    assert data.preprocessing.values == (0, 300, 65535)
-    np.testing.assert_array_equal(np.array(data.preprocessing.values)[data.labels[0]], labels)
+    assert data.preprocessing.masks.values == (0, 300, 65535)
+    np.testing.assert_array_equal(np.array(data.preprocessing.masks.values)[data.labels[0]], labels)
 
 
 @pytest.mark.parametrize("values", [(0, 255), (0, 1), (1, 2)])
@@ -66,15 +67,15 @@ def test_two_values_are_two_classes(folder, values):
     labels = RNG.choice(np.uint8(values), (8, 8))
     save(folder, "a", labels)
     data = load(folder)
-    assert data.preprocessing.values == values
+    assert data.preprocessing.masks.values == values
     np.testing.assert_array_equal(data.labels[0], labels == values[1])
 
 
 def test_255_beside_two_others_is_unlabelled(folder):
     save(folder, "a", RNG.choice(np.uint8([0, 255]), (8, 8)))  # by itself it would be a mask
-    save(folder, "b", RNG.choice(np.uint8([0, 1]), (8, 8)))
+    save(folder, "b", RNG.choice(np.uint8([0, 1, 255]), (8, 8)))
     data = load(folder)
-    assert data.preprocessing.values == (0, 1)
+    assert data.preprocessing.masks.values == (0, 1)
     assert set(np.unique(data.labels[0])) == {0, UNLABELLED}
 
 
@@ -82,7 +83,7 @@ def test_a_label_map_of_nothing_but_255_is_unlabelled_beside_others(folder):
     save(folder, "a", np.full((8, 8), 255, np.uint8))
     save(folder, "b", RNG.choice(np.uint8([0, 3]), (8, 8)))
     data = load(folder)
-    assert data.preprocessing.values == (0, 3) and data.classes == 2
+    assert data.preprocessing.masks.values == (0, 3) and data.classes == 2
     assert (data.labels[0] == UNLABELLED).all() and set(np.unique(data.labels[1])) == {0, 1}
 
 
@@ -90,17 +91,17 @@ def test_a_cell_has_the_value_that_covers_most_of_it(folder):
     labels = np.uint8([[0, 0, 5, 5], [0, 7, 7, 5], [9, 9, 0, 7], [255, 255, 9, 5]])
     save(folder, "a", labels)
     data = load(folder, 2)
-    values = np.array([*data.preprocessing.values])
+    values = np.array([*data.preprocessing.masks.values])
     assert values.tolist() == [0, 5, 7, 9]
     np.testing.assert_array_equal(data.labels[0], [[0, 1], [3, 0]])  # of equals the lowest
 
 
-def test_a_class_that_is_cropped_away_is_still_a_class(folder):
-    labels = np.zeros((4, 10), np.uint8)
-    labels[:, 4:6], labels[0, 0] = 1, 2
+def test_a_class_that_resizing_erases_is_still_a_class(folder):
+    labels = np.zeros((40, 100), np.uint8)
+    labels[:, 40:60], labels[0, 0] = 1, 2
     save(folder, "a", labels)
     data = load(folder, 4)
-    assert data.preprocessing.values == (0, 1, 2) and data.classes == 3
+    assert data.preprocessing.masks.values == (0, 1, 2) and data.classes == 3
     assert set(np.unique(data.labels)) == {0, 1}
 
 
@@ -116,8 +117,7 @@ def test_kinds_of_files_are_kept_for_a_user_to_see(folder):
 @pytest.mark.parametrize(
     ("labels", "suffix", "words"),
     [
-        (RNG.integers(0, 9, (8, 8, 3), dtype=np.uint8), ".png", "expected a grey or palette label map"),
-        (np.zeros((8, 8), np.uint8), ".jpg", "a.jpg: expected a label map as .bmp .pgm .png .tif .tiff"),
+        (np.zeros((8, 8), np.uint8), ".jpg", "a.jpg: expected a label map as .bmp .* --mask-values half"),
         (np.zeros((8, 8), np.uint8), ".gif", "a.gif: expected a label map as"),
         (np.zeros((8, 8), np.uint8), ".webp", "a.webp: expected a label map as"),
         (np.zeros((8, 8), np.uint8), ".png", "label maps of 2 to 254 classes, got the values 0"),
@@ -142,13 +142,13 @@ def test_one_bit_is_a_mask_and_not_part_of_a_label_map(folder):
     save(folder, "a", RNG.random((8, 8)) > 0.5)
     save(folder, "b", RNG.choice(np.uint8([0, 255]), (8, 8)))
     data = load(folder)
-    assert data.preprocessing.values == (0, 255) and set(np.unique(data.labels)) == {0, 1}
+    assert data.preprocessing.masks.values == (0, 255) and set(np.unique(data.labels)) == {0, 1}
     save(folder, "c", RNG.choice(np.uint8([0, 1]), (8, 8)))
-    with pytest.raises(InputError, match="label maps of one kind, got masks of 1 bit among them"):
+    with pytest.raises(InputError, match="label maps of one kind, got a mask of 1 bit among them"):
         load(folder)
 
 
-def test_grey_levels_of_2_bits_would_not_be_the_values(folder):
+def test_grey_levels_of_2_bits_are_the_values(folder):
     save(folder, "a", np.zeros((8, 8), np.uint8))
     body = b"".join(b"\0" + bytes([0b00011011] * 2) for _ in range(8))  # 0 1 2 3 0 1 2 3 in each row
     chunks = [
@@ -160,15 +160,14 @@ def test_grey_levels_of_2_bits_would_not_be_the_values(folder):
     for kind, data in chunks:
         content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     (folder / "masks/a.png").write_bytes(content)
-    with pytest.raises(InputError, match="a.png: expected .* got 2-bit grey"):
-        load(folder)
+    assert load(folder).preprocessing.masks.values == (0, 1, 2, 3)
 
 
 def test_images_in_place_of_label_maps_are_refused_at_the_first(folder, monkeypatch):
     looked_at = []
     for name in "abc":
         save(folder, name, RNG.integers(0, 60000, (40, 40), dtype=np.uint16))
-    monkeypatch.setattr("tinyseg.io.folder.largest", lambda *args: looked_at.append(args))
+    monkeypatch.setattr("tinyseg.io.folder.resized_labels", lambda *args: looked_at.append(args))
     with pytest.raises(InputError, match="label maps of 2 to 254 classes"):
         load(folder)
     assert not looked_at

@@ -1,6 +1,7 @@
 """A model survives its file, and a file that is not a whole model is refused with its name."""
 
 import json
+import tracemalloc
 import zipfile
 from dataclasses import asdict, replace
 
@@ -9,7 +10,8 @@ import pytest
 
 from tinyseg.errors import InputError
 from tinyseg.fast import FAST
-from tinyseg.io.models import architecture, load, save
+from tinyseg.io.masks import Meaning
+from tinyseg.io.models import architecture, load, save, shapes
 from tinyseg.io.preprocessing import Preprocessing
 from tinyseg.layers import Block, Conv2d, InstanceNorm, Sequential
 from tinyseg.networks import lungnet, modified, original
@@ -36,7 +38,7 @@ def saved(tmp_path):
 def test_there_and_back(net, tmp_path):
     params, state = net.init(np.random.default_rng(0))
     values, names = range(net.classes), [f"class {k}" for k in range(net.classes)]
-    how = Preprocessing(96, net.channels, 12, values, names)
+    how = Preprocessing(96, net.channels, (0, 4095), Meaning(values, names, ignore=99, colours=True))
     save(tmp_path / "model.npz", net, params, state, how)
     *again, how_again = load(tmp_path / "model.npz")
     assert again[0] == net and how_again == how
@@ -59,7 +61,7 @@ def test_the_engine_is_not_in_the_file(norm, tmp_path):
         files.append((tmp_path / name).read_bytes())
         about = json.loads(str(entries(tmp_path / name)["tinyseg"]))
         assert set(about) == {"version", "kind", "network", "description", "preprocessing"}
-        assert set(about["network"]) == {*FIELDS} and about["kind"] == "DilatedFCN" and about["version"] == 3
+        assert set(about["network"]) == {*FIELDS} and about["kind"] == "DilatedFCN" and about["version"] == 4
         assert load(tmp_path / name)[0].engine is FAST
         given, *_ = load(tmp_path / name, same)  # whoever wants another engine hands the network over
         assert given is same
@@ -145,10 +147,13 @@ def change(path, **changes):
     np.savez(path, **{name: a for name, a in (arrays | changes).items() if a is not None})
 
 
-def about(network=(), preprocessing=(), **changes):
+def about(network=(), preprocessing=(), masks=(), **changes):
     """What stands in `saved`, with changes; a field that becomes `...` is left out."""
-    whole = {"version": 3, "kind": "DilatedFCN", "network": SMALL}
+    whole = {"version": 4, "kind": "DilatedFCN", "network": SMALL}
     whole["preprocessing"] = asdict(Preprocessing())
+    if masks:
+        fields = whole["preprocessing"]["masks"] | masks
+        preprocessing = {"masks": {k: v for k, v in fields.items() if v is not ...}}
     for key, fields in (("network", network), ("preprocessing", preprocessing)):
         altered = whole[key] | dict(fields) if isinstance(fields, dict | tuple) else fields
         whole[key] = (
@@ -173,33 +178,45 @@ def about(network=(), preprocessing=(), **changes):
         ({"tinyseg": None}, "not a tinyseg model"),
         ({"tinyseg": np.array("{")}, "not a tinyseg model"),
         ({"tinyseg": np.array("[1]")}, "not a tinyseg model"),
-        ({"tinyseg": about(version=4)}, "of format version 4; this tinyseg reads version 3"),
-        ({"tinyseg": about(version=2)}, "of format version 2; this tinyseg reads version 3"),
-        ({"tinyseg": about(version=1)}, "of format version 1; this tinyseg reads version 3"),
+        ({"tinyseg": about(version=5)}, "of format version 5; this tinyseg reads version 4"),
+        ({"tinyseg": about(version=2)}, "of format version 2; this tinyseg reads version 4"),
+        ({"tinyseg": about(version=1)}, "of format version 1; this tinyseg reads version 4"),
         ({"tinyseg": about(network=None, kind="Mine")}, "of the kind Mine, and a file never says what code"),
         ({"tinyseg": about(network={"engine": "fast"})}, "cannot be built .engine is unknown"),
         ({"tinyseg": about(network={"conv": "scipy"})}, "cannot be built .conv is unknown"),
         ({"tinyseg": about(network={"maps": -1})}, "cannot be built .maps"),
         ({"tinyseg": about(network={"colour": 1})}, "cannot be built .colour is unknown"),
         ({"tinyseg": about(network={"residual": ...})}, "cannot be built .residual is missing"),
-        ({"tinyseg": about(preprocessing={"bits": ...})}, "cannot be built .bits is missing"),
+        ({"tinyseg": about(preprocessing={"window": ...})}, "cannot be built .window is missing"),
         ({"tinyseg": about(network={"weight_std": 10**400})}, "cannot be built"),
         ({"tinyseg": about(network={"weight_std": 1e308, "maps": 3})}, "should be float32"),
         ({"tinyseg": np.array("[" * 100000)}, "not a tinyseg model"),
+        ({"tinyseg": np.array("[" * 5000 + "]" * 5000)}, "not a tinyseg model"),
+        ({"tinyseg": about(network={"eps": float("nan")})}, "not a tinyseg model"),
+        ({"tinyseg": about(version="x" * 10000)}, "of format version x+[.]{3}; this"),
+        ({"tinyseg": about(network=None, kind="x" * 10000)}, "of the kind x+[.]{3}, and a file"),
+        ({"tinyseg": about(network={"dilations": "x" * 10000})}, "cannot be built .dilations"),
+        ({"tinyseg": about(network={"dilations": [[[1]]]})}, "cannot be built .dilations"),
+        ({"tinyseg": about(description="x" * 10000)}, "expected DilatedFCN"),
         ({"tinyseg": about(network={"weight_std": "a"})}, "cannot be built .weight_std"),
         ({"head1.norm.variance": np.full(12, -1, "f")}, "head1.norm.variance is negative"),
         ({"head1.norm.variance": np.array([1] * 11 + [-1], "f")}, "head1.norm.variance is negative"),
         ({"tinyseg": about(network=3)}, "cannot be built"),
         ({"tinyseg": about(preprocessing=None)}, "cannot be built"),
-        ({"tinyseg": about(preprocessing={"size": 0})}, "cannot be built .size: expected"),
-        ({"tinyseg": about(preprocessing={"values": [0, -1]})}, "cannot be built .values: expected"),
-        ({"tinyseg": about(preprocessing={"names": ["one"]})}, "cannot be built .names: expected"),
+        ({"tinyseg": about(preprocessing={"masks": 3})}, "cannot be built"),
+        ({"tinyseg": about(preprocessing={"masks": ...})}, "cannot be built"),
+        ({"tinyseg": about(masks={"alpha": ...})}, "cannot be built .alpha is missing"),
+        ({"tinyseg": about(masks={"above": "0"})}, "cannot be built .above: expected"),
+        ({"tinyseg": about(preprocessing={"window": [3]})}, "cannot be built .window: expected"),
+        ({"tinyseg": about(preprocessing={"size": -1})}, "cannot be built .size: expected"),
+        ({"tinyseg": about(masks={"values": [0, -1]})}, "cannot be built .values: expected"),
+        ({"tinyseg": about(masks={"names": ["one"]})}, "cannot be built .names: expected"),
         (
             {"tinyseg": about(preprocessing={"channels": 3})},
             "preprocessing makes 3 channels, the network takes 1",
         ),
         (
-            {"tinyseg": about(preprocessing={"values": [1, 2, 3], "names": ["", "a", "b"]})},
+            {"tinyseg": about(masks={"values": [1, 2, 3], "names": ["", "a", "b"], "above": None})},
             "preprocessing has 3 classes, the network 2",
         ),
     ],
@@ -208,7 +225,7 @@ def test_what_is_wrong_is_named(saved, changes, words):
     change(saved, **changes)
     with pytest.raises(InputError, match=words) as caught:
         load(saved)
-    assert str(caught.value).startswith(str(saved))
+    assert str(caught.value).startswith(str(saved)) and len(str(caught.value)) < 1000
 
 
 def test_files_that_are_no_model(saved, tmp_path):
@@ -301,3 +318,37 @@ def test_a_parameter_called_variance_may_be_negative(tmp_path):
 
     save(tmp_path / "model.npz", Spread(), *Spread().init(None), Preprocessing())
     assert load(tmp_path / "model.npz", Spread())[1]["variance"] == -1
+
+
+@pytest.mark.parametrize(
+    "net",
+    [original(), modified(classes=2), lungnet(maps=2, channels=3, classes=5), lungnet(norm="batch", maps=3)],
+)
+def test_the_shapes_that_follow_from_the_fields_are_those_of_the_arrays_that_are_made(net):
+    for made, said in zip(net.init(np.random.default_rng(0)), shapes(net)):
+        assert {name: (array.dtype, array.shape) for name, array in made.items()} == said
+        assert list(made) == list(said)
+
+
+def test_batch_norm_without_running_statistics_has_no_state():
+    net = original(running=False)
+    assert shapes(net)[1] == net.init(np.random.default_rng(0))[1] == {}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"maps": 6000}, {"channels": 10**9}, {"widths": [10**5, 10**5]}, {"dilations": [1] * 10**4},
+        {"maps": 10**30}, {"maps": 10**9, "weight_std": None},
+    ],
+)  # fmt: skip
+def test_a_network_larger_than_its_file_is_refused_before_memory_is_taken(fields, saved):
+    channels = min(fields.get("channels", 1), 2**16)
+    change(saved, tinyseg=about(network=fields, preprocessing={"channels": channels}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="model.npz: "):
+            load(saved)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()

@@ -10,6 +10,7 @@ import pytest
 
 from tinyseg.errors import InputError
 from tinyseg.fast import FAST
+from tinyseg.io.masks import Meaning
 from tinyseg.io.onnx import to_onnx
 from tinyseg.io.preprocessing import Preprocessing
 from tinyseg.layers import Block, Conv2d, InstanceNorm, Sequential, using
@@ -91,10 +92,11 @@ def test_the_graph_is_sound_and_named_like_the_parameters(name, tmp_path):
 
 def test_who_has_the_file_knows_what_images_it_wants(tmp_path):
     onnx = pytest.importorskip("onnx")
-    net, how = modified(maps=1), Preprocessing(96, bits=12, names=("nothing", "nerve"))
+    net, how = modified(maps=1), Preprocessing(96, 1, (0, 4095), Meaning(names=("nothing", "nerve"), above=7))
     to_onnx(net, *net.init(np.random.default_rng(0)), tmp_path / "net.onnx", preprocessing=how)
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
-    assert Preprocessing(**json.loads(metadata["preprocessing"])) == how
+    said = json.loads(metadata["preprocessing"])
+    assert Preprocessing(**said | {"masks": Meaning(**said["masks"])}) == how
 
 
 def test_arrays_of_another_network_are_refused(tmp_path):

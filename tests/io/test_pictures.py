@@ -117,9 +117,39 @@ def test_one_name_stands_over_the_whole_grid_and_letters_grow_with_the_pictures(
     small, large = (np.zeros((side, side, 3), np.uint8) for side in (192, 560))
     heights = []
     for picture in (small, large):
-        plain, named = (pictures.grid([[picture] * 3], names=names) for names in ((), ("of all",)))
+        row, width = [[picture] * 3], len(picture)
+        plain, named = (pictures.grid(row, names=names, width=width) for names in ((), ("of all",)))
         np.testing.assert_array_equal(named[-len(plain) :], plain)
         heights.append(len(named) - len(plain))
         dark = np.flatnonzero((named[: heights[-1]].max(axis=-1) < 128).any(axis=0))
         assert abs(dark.mean() - named.shape[1] / 2) < 5
     assert 2 * heights[0] < heights[1] < 4 * heights[0]
+
+
+def plain(height, width, level=0):
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def test_pictures_of_different_sizes_stand_in_the_middle_of_cells_of_the_largest():
+    sheet = pictures.grid([[plain(12, 6)], [plain(4, 12, 100)]], width=12, gap=2)
+    assert sheet.shape == (2 * 14 + 2, 12 + 4, 3)
+    np.testing.assert_array_equal(np.argwhere((sheet == 0).all(axis=-1))[[0, -1]], [[2, 5], [13, 10]])
+    np.testing.assert_array_equal(np.argwhere((sheet == 100).all(axis=-1))[[0, -1]], [[20, 2], [23, 13]])
+    assert (sheet == 208).all(axis=-1).sum() == sheet.shape[0] * sheet.shape[1] - 12 * 6 - 4 * 12
+
+
+def test_a_photograph_shrinks_by_area_to_twice_the_width():
+    picture = np.random.default_rng(0).integers(0, 256, (1536, 2048, 3), dtype=np.uint8)
+    sheet = pictures.grid([[picture] * 3] * 6, width=128)
+    assert sheet.shape == (6 * 196 + 4, 3 * 260 + 4, 3)
+    mean = picture.reshape(192, 8, 256, 8, 3).mean(axis=(1, 3))  # (1536, 2048, 3) -> (192, 256, 3)
+    np.testing.assert_allclose(sheet[4:196, 4:260], mean, atol=1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 1000), (1000, 20), (1, 5000)])
+def test_a_thin_picture_keeps_a_pixel_of_height_and_leaves_room_for_a_caption(height, width):
+    bare, named = (
+        pictures.grid([[plain(height, width)] * 2], names=names) for names in ((), ("image", "truth"))
+    )
+    assert (bare == 0).any() and max(bare.shape) < 800
+    assert len(named) - len(bare) < 60  # a line, not a letter below each other

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tinyseg.io.folder import load_folder
+from tinyseg.io.masks import Meaning
 from tinyseg.io.preprocessing import LUMA, Preprocessing, resize
 
 RNG = np.random.default_rng(0)
@@ -23,11 +24,13 @@ def test_a_square_image_is_seen_as_in_training(pixels, channels, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "1_1.png")
     Image.fromarray(np.zeros((30, 30), np.uint8)).save(tmp_path / "1_1_mask.png")
     data = load_folder(tmp_path, 12, channels=channels)
-    assert data.preprocessing == Preprocessing(12, channels, 10 if pixels is DEEP else None)
+    assert data.preprocessing == Preprocessing(
+        12, channels, (0, 1023) if pixels is DEEP else None, Meaning(above=0)
+    )
     np.testing.assert_array_equal(data.preprocessing(pixels), data.images[0])
 
 
-def test_all_of_an_image_is_seen_at_the_scale_of_the_centre_square():
+def test_all_of_an_image_is_seen_with_its_shorter_side_resized():
     wide = np.hstack([GREY, GREY])
     seen = Preprocessing(15)(wide)
     assert seen.shape == (1, 15, 30) and seen.dtype == np.float32
@@ -41,17 +44,68 @@ def test_all_of_an_image_is_seen_at_the_scale_of_the_centre_square():
 def test_16_bits_are_scaled_as_in_training_or_else_by_what_the_brightest_needs():
     bright = np.array([[100, 5000]], np.uint16)
     np.testing.assert_allclose(Preprocessing(1)(bright, 0)[0], bright / 8191)
-    np.testing.assert_allclose(Preprocessing(1, bits=14)(bright, 0)[0], bright / 16383)
-    np.testing.assert_allclose(Preprocessing(1, bits=10)(bright, 0)[0], [[100 / 1023, 1]])
-    np.testing.assert_allclose(Preprocessing(1, bits=12)(np.uint8([[51]]), 0)[0], [[0.2]])
+    np.testing.assert_allclose(Preprocessing(1, window=(0, 16383))(bright, 0)[0], bright / 16383)
+    np.testing.assert_allclose(Preprocessing(1, window=(50, 1050))(bright, 0)[0], [[0.05, 1]])
+    np.testing.assert_allclose(Preprocessing(1, window=(0, 4095))(np.uint8([[51]]), 0)[0], [[0.2]])
+
+
+def test_floats_from_0_to_1_are_taken_as_they_are():
+    for dtype in (np.float32, np.float64):
+        image = RNG.random((20, 30)).astype(dtype)
+        np.testing.assert_allclose(Preprocessing(1)(image, 0)[0], image, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.float32([[-1000, 400]]), np.int32([[-1000, 400]]), np.int16([[0, 400]]), np.float32([[0, 1.5]])],
+)
+def test_of_other_levels_somebody_has_to_say_what_is_black_and_white(image):
+    with pytest.raises(
+        ValueError, match="which levels are black and white, got levels from .*--window LOW,HIGH"
+    ):
+        Preprocessing(1)(image, 0)
+    seen = Preprocessing(1, window=(-1000, 1000))(image, 0)[0]
+    np.testing.assert_allclose(seen, np.clip((image + 1000.0) / 2000, 0, 1), rtol=1e-6)
+
+
+def test_levels_that_are_not_finite_are_refused():
+    for level in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="expected finite levels"):
+            Preprocessing(1)(np.float32([[0, level]]), 0)
+
+
+def test_signed_levels_that_were_stored_as_unsigned_are_noticed_and_read_by_a_window_below_0():
+    hounsfield = RNG.integers(-1000, 3000, (40, 40)).astype(np.int16)
+    with pytest.raises(ValueError, match="none between, as of signed .*--window LOW,HIGH with LOW below 0"):
+        Preprocessing(1)(hounsfield.view(np.uint16), 0)
+    seen = Preprocessing(1, window=(-1000, 400))(hounsfield.view(np.uint16), 0)[0]
+    np.testing.assert_allclose(seen, np.clip((hounsfield + 1000.0) / 1400, 0, 1), atol=1e-6)
+    whole = Preprocessing(1, window=(0, 65535))(hounsfield.view(np.uint16), 0)[0]
+    np.testing.assert_allclose(whole, hounsfield.view(np.uint16) / 65535, atol=1e-6)
+    dark_and_bright = np.where(hounsfield < 0, 65000, hounsfield).astype(np.uint16)
+    dark_and_bright[0] = np.linspace(0, 65535, 40)  # what lies between makes them unsigned
+    assert Preprocessing(1).for_file([dark_and_bright]).window == (0, 65535)
 
 
 def test_grey_for_colour_and_colour_for_grey():
     np.testing.assert_allclose(Preprocessing(30)(COLOUR)[0], COLOUR @ LUMA / 255e3, atol=1e-6)
     np.testing.assert_array_equal(Preprocessing(30, 3)(GREY), np.stack([Preprocessing(30)(GREY)[0]] * 3))
     np.testing.assert_allclose(Preprocessing(30, 3)(COLOUR), COLOUR.transpose(2, 0, 1) / 255, atol=1e-6)
-    with pytest.raises(ValueError, match="channels: expected 1 or 3 for an image file, got 2"):
-        Preprocessing(30, 2)(GREY)
+
+
+def test_any_number_of_channels_that_the_network_takes():
+    for channels in (2, 4, 7):
+        image = RNG.integers(0, 256, (20, 30, channels), dtype=np.uint8)
+        np.testing.assert_allclose(
+            Preprocessing(20, channels)(image), image.transpose(2, 0, 1) / 255, atol=1e-6
+        )
+        with pytest.raises(
+            ValueError, match=f"expected an image of {channels} channels, got 1; --channels 1"
+        ):
+            Preprocessing(20, channels)(GREY)
+    with pytest.raises(ValueError, match="expected an image of 1 channels, got 4"):
+        Preprocessing(20)(image[..., :4])
+    np.testing.assert_array_equal(Preprocessing(30)(GREY[..., None]), Preprocessing(30)(GREY))
 
 
 def test_resize_of_a_rectangle_is_the_mean_over_area():
@@ -73,14 +127,16 @@ def test_resize_of_a_long_thin_image_takes_no_more_than_that(monkeypatch):
 @pytest.mark.parametrize(
     ("field", "words"),
     [
-        ({"size": 0}, "size: expected a whole number from 1 to 65536, got 0"),
+        ({"size": -1}, "size: expected a whole number from 0 to 65536, got -1"),
+        ({"size": 65537}, "size: expected a whole number from 0 to 65536"),
         ({"size": 1.5}, "size: expected a whole number"),
         ({"channels": True}, "channels: expected a whole number"),
-        ({"bits": 17}, "bits: expected a whole number from 1 to 16, got 17"),
-        ({"values": (0, 70000)}, "values: expected whole numbers from 0 to 65535"),
-        ({"values": (0, "1")}, "values: expected whole numbers"),
-        ({"values": (0, 1, 2)}, "names: expected one for each of different values"),
-        ({"values": (1, 1)}, "names: expected one for each of different values"),
+        ({"channels": 0}, "channels: expected a whole number from 1 to 65536, got 0"),
+        ({"window": (0,)}, "window: expected two finite numbers"),
+        ({"window": (0, float("inf"))}, "window: expected two finite numbers"),
+        ({"window": ("0", 1)}, "window: expected two finite numbers"),
+        ({"window": (5, 5)}, "window: expected the lower level before the higher"),
+        ({"masks": (0, 255)}, "masks: expected a Meaning"),
     ],
 )
 def test_fields_that_make_no_sense(field, words):
@@ -89,43 +145,37 @@ def test_fields_that_make_no_sense(field, words):
 
 
 def test_fields_become_plain_values():
-    how = Preprocessing(values=np.array([3, 7]), names=["a", "b"])
-    assert how == Preprocessing(values=(3, 7), names=("a", "b"))
-    assert all(type(value) is int for value in how.values)
-    how = Preprocessing(np.int64(9), np.uint8(3), np.int32(12))
-    assert how == Preprocessing(9, 3, 12)
-    assert [type(value) for value in (how.size, how.channels, how.bits)] == [int, int, int]
-    how = Preprocessing(values=iter([3, 7]), names=iter("ab"))  # which can be read but once
-    assert (how.values, how.names) == ((3, 7), ("a", "b"))
+    how = Preprocessing(np.int64(9), np.uint8(3), np.array([0, 4095]))
+    assert how == Preprocessing(9, 3, (0.0, 4095.0))
+    assert [type(value) for value in (how.size, how.channels, *how.window)] == [int, int, float, float]
 
 
 def test_defaults_are_those_of_a_mask():
     """Whoever saved a model without a word on it counts on them."""
     how = Preprocessing()
-    assert (how.size, how.channels, how.bits) == (64, 1, None)
-    assert (how.values, how.names) == ((0, 255), ("background", "structure"))
+    assert (how.size, how.channels, how.window) == (64, 1, None)
+    assert (how.masks.values, how.masks.names) == ((0, 255), ("background", "structure"))
 
 
-@pytest.mark.parametrize(
-    ("field", "least", "most"), [("size", 1, 65536), ("channels", 1, 65536), ("bits", 1, 16)]
-)
-def test_fields_reach_to_their_bounds_and_no_further(field, least, most):
-    for value in (least, most):
-        assert getattr(Preprocessing(**{field: value}), field) == value
-    for value in (least - 1, most + 1):
-        with pytest.raises(ValueError, match=f"{field}: expected a whole number from {least} to {most}, got"):
-            Preprocessing(**{field: value})
-
-
-def test_values_reach_to_their_bounds_and_no_further():
-    assert Preprocessing(values=(0, 65535)).values == (0, 65535)
-    for values in ((0, 65536), (-1, 0)):
-        with pytest.raises(ValueError, match="values: expected whole numbers from 0 to 65535, got"):
-            Preprocessing(values=values)
-
-
-def test_for_a_file_the_scale_is_that_of_training_or_else_one_for_all_pages():
+def test_for_a_file_the_window_is_that_of_training_or_else_one_for_all_pages():
     pages = [np.uint16([[100]]), np.uint16([[5000]]), np.uint8([[7]])]
-    assert Preprocessing().for_file(pages).bits == 13
-    assert Preprocessing(bits=10).for_file(pages).bits == 10
-    assert Preprocessing().for_file(pages[2:]).bits is None
+    assert Preprocessing().for_file(pages).window == (0, 8191)
+    assert Preprocessing(window=(0, 1023)).for_file(pages).window == (0, 1023)
+    assert Preprocessing().for_file(pages[2:]).window is None
+
+
+def test_a_large_image_is_resized_in_strips_with_the_same_sums(monkeypatch):
+    image = RNG.integers(0, 256, (57, 41), dtype=np.uint8)
+    whole = [resize(image, shape) for shape in ((20, 13), (80, 90))]
+    monkeypatch.setattr("tinyseg.io.preprocessing.AT_ONCE", 58 * 4)
+    for one, shape in zip(whole, ((20, 13), (80, 90))):
+        np.testing.assert_array_equal(resize(image, shape), one)
+
+
+def test_resizing_takes_little_beside_the_image():
+    image = np.zeros((3000, 4000), np.uint8)
+    tracemalloc.start()
+    resize(image, (64, 85))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 5 * image.nbytes

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from tinyseg.data import Dataset
+from tinyseg.data.dataset import all_pixels, of_any_size
 from tinyseg.metrics import confusion_matrix
 from tinyseg.ops import UNLABELLED, median_frequency
 
@@ -13,29 +14,32 @@ LEVELS = 32  # of brightness
 
 
 def brightness_and_blur(train: Dataset, held_out: Dataset) -> np.ndarray:
-    """The class of each held-out pixel, (N, H, W), by its brightness and that of a blurred image alone.
+    """The class of each held-out pixel by its brightness and that of a blurred image alone.
+
+    Returns (N, H, W), or of different sizes (N,) of (h, w).
 
     How often each class shows each pair of levels is counted on annotated training pixels, smoothed, and
     weighted so that rare classes count as much as frequent ones; the most frequent class wins. The blur is
     the one with the best Dice on the training images.
     """
-    known = train.labels != UNLABELLED
-    weights = median_frequency(train.labels, train.classes)[:, None, None]
+    labels = all_pixels(train.labels)
+    known = labels != UNLABELLED
+    weights = median_frequency(labels, train.classes)[:, None, None]
     trials = []
-    for sigma in (0.5, 1, 2, 4, 8):  # pixels at 96 x 96
+    for sigma in (0.5, 1, 2, 4, 8):  # pixels where the shorter side has 96
         counts = np.zeros((train.classes, LEVELS, LEVELS))
-        levels = _levels(train, sigma)
-        np.add.at(counts, (train.labels[known], levels[0][known], levels[1][known]), 1)
+        maps = [_levels(image, sigma).reshape(2, -1) for image in train.images]  # (2, h, w) -> (2, pixels)
+        levels = np.concatenate(maps, axis=1)
+        np.add.at(counts, (labels[known], *levels[:, known]), 1)
         table = (gaussian_filter(counts, (0, 1, 1)) * weights).argmax(axis=0)  # (LEVELS, LEVELS)
-        dice = confusion_matrix(table[tuple(levels)], train.labels, train.classes).dice
+        dice = confusion_matrix(table[tuple(levels)], labels, train.classes).dice
         trials.append((dice, sigma, table))
     _, sigma, table = max(trials, key=lambda trial: trial[0])
-    return table[tuple(_levels(held_out, sigma))]
+    return of_any_size([table[tuple(_levels(image, sigma))] for image in held_out.images])
 
 
-def _levels(data: Dataset, sigma: float) -> np.ndarray:
-    """Each pixel's brightness and its surroundings', as levels 0 to LEVELS - 1: (2, N, H, W)."""
-    image = data.images.mean(axis=1)  # (N, channels, H, W) -> (N, H, W)
-    sigma *= image.shape[-1] / 96
-    both = np.stack([image, gaussian_filter(image, (0, sigma, sigma))])
-    return np.clip((both * LEVELS).astype(int), 0, LEVELS - 1)
+def _levels(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Each pixel's brightness and its surroundings', as levels 0 to LEVELS - 1: (2, h, w)."""
+    grey = image.mean(axis=0)  # (channels, h, w) -> (h, w)
+    both = np.stack([grey, gaussian_filter(grey, sigma * min(grey.shape) / 96)])
+    return np.clip((both * LEVELS).astype(int), 0, LEVELS - 1).astype(np.uint8)

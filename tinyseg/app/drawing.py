@@ -7,10 +7,11 @@ from io import BytesIO
 import numpy as np
 
 from tinyseg.app.data import Data
-from tinyseg.app.judging import plain
+from tinyseg.app.judging import at_own_size, nearest, plain
 from tinyseg.app.progress import Epoch
 from tinyseg.app.run import Log
 from tinyseg.data import Dataset
+from tinyseg.data.dataset import all_pixels
 from tinyseg.io import pictures
 from tinyseg.io.pictures import full_contrast, grey, label_map, overlay, tinted
 from tinyseg.ops import UNLABELLED
@@ -31,7 +32,7 @@ def draw(
     """Some held-out images with what is known and what was predicted; the data, the epochs, the curves.
 
     Args:
-        p: the probabilities of all held-out images, (N, 1 or classes, H, W).
+        p: the probabilities of all held-out images, (N, 1 or classes, H, W), or (N,) of (1 or classes, h, w).
         metrics: of two classes with `best_threshold`.
         frames: number of the epoch (0: before training), and what was predicted then, (H, W) uint8: of two
             classes the probability times 255, of more the class.
@@ -40,26 +41,32 @@ def draw(
     names, chosen = data.train.class_names, choose(data.held_out)
     count, p = len(names), p[chosen]
     known = {"annotation": data.held_out, "truth": data.truth} if data.truth else {"truth": data.held_out}
-    images = data.held_out.images.mean(axis=1)  # (N, channels, H, W) -> (N, H, W)
-    labels = {name: part.labels[chosen] for name, part in known.items()}  # (chosen, H, W) under each caption
-    labels["prediction"] = np.stack([most_probable(one) for one in p])
-    image = {"image": [grey(one) for one in images[chosen]]}
+    images = [data.held_out.images[i].mean(axis=0) for i in chosen]  # (channels, h, w) -> (h, w)
+    labels = {name: [part.labels[i] for i in chosen] for name, part in known.items()}  # under each caption
+
+    def masks_at(threshold):
+        """What is found at the files' own size, drawn as large as the image: (h, w) each."""
+        own = (at_own_size(one, data.held_out, i)[0] for one, i in zip(p, chosen))
+        return [nearest(most_probable(each, threshold), one.shape[1:]) for each, one in zip(own, p)]
+
+    labels["prediction"] = masks_at(0.5)
+    image = {"image": [grey(one) for one in images]}
     masks = {name: [plane(one, count) for one in column] for name, column in labels.items()}
     overlays = {
-        f"{name} on the image": [on(*pair, name, count) for pair in zip(images[chosen], column)]
+        f"{name} on the image": [on(*pair, name, count) for pair in zip(images, column)]
         for name, column in labels.items()
     }
     sheets = {"masks.png": image | masks, "overlays.png": image | overlays}
     if count == 2:  # how sure it is can be shown, too
-        threshold = metrics["best_threshold"]
-        spread = f"probabilities with full contrast, {plain(p.min())} (black) to {plain(p.max())} (white)"
+        threshold, whole = metrics["best_threshold"], all_pixels(p)
+        spread = (
+            f"probabilities with full contrast, {plain(whole.min())} (black) to {plain(whole.max())} (white)"
+        )
         sheets["probability.png"] = {
             **image,
             "truth": masks["truth"],
-            spread: [grey(full_contrast(one[0], p)) for one in p],
-            f"mask at the best threshold, {plain(threshold)}": [
-                plane(most_probable(one, threshold), 2) for one in p
-            ],
+            spread: [grey(full_contrast(one[0], whole)) for one in p],
+            f"mask at the best threshold, {plain(threshold)}": [plane(one, 2) for one in masks_at(threshold)],
         }
     for name, columns in sheets.items():
         pictures.write_image(run.folder / name, sheet(columns, names))
@@ -113,8 +120,9 @@ def of_one_height(frames: list[np.ndarray]) -> list[np.ndarray]:
 
 def contact_sheet(data: Dataset, across: int = 3) -> np.ndarray:
     """The first twelve images, or fewer, so many across, and beside each what is known of it."""
-    many = data.classes > 2 or bool((data.labels == UNLABELLED).any())
-    images = data.images[: 4 * across].mean(axis=1)  # (N, channels, H, W) -> (N, H, W)
+    sparse = any((one == UNLABELLED).any() for one in data.labels)
+    many = data.classes > 2 or sparse
+    images = [image.mean(axis=0) for image in data.images[: 4 * across]]  # (channels, h, w) -> (h, w)
     pairs = [
         (grey(image), plane(one, data.classes) if many else on(image, one, "truth", 2))
         for image, one in zip(images, data.labels)
@@ -124,15 +132,13 @@ def contact_sheet(data: Dataset, across: int = 3) -> np.ndarray:
         [picture for pair in pairs[start : start + across] for picture in pair]
         for start in range(0, len(pairs) - across + 1, across)  # every row is full
     ]
-    what = (
-        "truth on the image" if not many else "annotation" if (data.labels == UNLABELLED).any() else "truth"
-    )
+    what = "truth on the image" if not many else "annotation" if sparse else "truth"
     return captioned(rows, ("image", what) * across, data.class_names)
 
 
 def choose(data: Dataset, count: int = 6) -> np.ndarray:
     """The numbers of the first images that have something to find, and of one that has nothing, if any."""
-    there = ((data.labels > 0) & (data.labels != UNLABELLED)).any(axis=(1, 2))
+    there = np.array([((one > 0) & (one != UNLABELLED)).any() for one in data.labels], bool)
     without = np.flatnonzero(~there)[:1]
     return np.append(np.flatnonzero(there)[: count - len(without)], without)
 

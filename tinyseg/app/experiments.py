@@ -22,7 +22,7 @@ from io import StringIO
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
-from tinyseg.app.run import say
+from tinyseg.app.run import one_line, say
 from tinyseg.errors import InputError
 from tinyseg.io.files import write_whole
 
@@ -262,6 +262,6 @@ class Progress:
             if sys.stdout.isatty():
                 full = 20 * self.done // self.count
                 end = "\n" if self.done == self.count else ""
-                print(f"\r\x1b[K[{'#' * full}{'.' * (20 - full)}] {line[:90]}", end=end, flush=True)
+                print(f"\r\x1b[K[{'#' * full}{'.' * (20 - full)}] {one_line(line)[:90]}", end=end, flush=True)
                 return
         self.say(line)

@@ -7,10 +7,9 @@ metadata.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from tinyseg.app.flags import Parser
-from tinyseg.app.run import guarded
+from tinyseg.app.flags import Parser, folder
+from tinyseg.app.run import guarded, say
 from tinyseg.errors import InputError
 from tinyseg.io.models import load
 from tinyseg.io.onnx import to_onnx
@@ -20,14 +19,18 @@ from tinyseg.io.onnx import to_onnx
 def main(argv=None):
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="tinyseg export", description=__doc__, formatter_class=raw, allow_abbrev=False)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model.npz of a training run")
-    parser.add_argument("out", metavar="OUT.onnx", type=Path, help="the file to write")
+    parser.add_argument("model", metavar="MODEL", type=folder, help="model.npz of a training run")
+    parser.add_argument("out", metavar="OUT.onnx", type=folder, help="the file to write")
     args = parser.parse_args(argv)
     if args.out.suffix != ".onnx":  # a slip must not write over a model or an image
         raise InputError(f"{args.out}: expected a name that ends in .onnx")
     net, params, state, preprocessing = load(args.model)
+    if args.out.exists() and args.out.samefile(args.model):
+        raise InputError(f"{args.out}: expected another file than the model itself")
     try:
         to_onnx(net, params, state, args.out, preprocessing=preprocessing)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{args.model}: {error}") from None
-    print(f"{args.out} computes what {args.model} computes")
+    say(f"{args.out} computes what {args.model} computes")

@@ -24,7 +24,8 @@ import numpy as np
 
 from tinyseg.data import Dataset
 from tinyseg.errors import InputError, listed
-from tinyseg.metrics import confusion_matrix
+from tinyseg.metrics import ConfusionMatrix
+from tinyseg.ops import UNLABELLED
 
 RESAMPLES, AT_ONCE = 10_000, 100  # a hundred resamples at a time, so that they take little memory
 SEED = 0  # the bootstrap's own: the same rows give the same bytes
@@ -36,25 +37,29 @@ NOISY = 0.05  # standard deviation of the validation Dice about its trend
 # Rows, and the file that holds them
 
 
-def per_image(found: np.ndarray, held_out: Dataset) -> list[dict]:
-    """A row for each image: `found` are its predicted labels, (N, H, W); UNLABELLED pixels are left out.
+def per_image(counts: Sequence[ConfusionMatrix], held_out: Dataset) -> list[dict]:
+    """A row for each image, by the counts of its pixels.
 
     An image in which nothing is there has no Dice: it is None. Of two classes that is an image without the
     structure, of more one without annotated pixels.
     """
     rows, names = [], held_out.class_names
-    for name, subject, prediction, labels in zip(held_out.names, held_out.subjects, found, held_out.labels):
-        counts = confusion_matrix(prediction, labels, len(names))
-        right, taken, there = counts.counts.diagonal(), counts.counts.sum(axis=0), counts.counts.sum(axis=1)
+    for name, subject, of_it in zip(held_out.names, held_out.subjects, counts, strict=True):
+        right, taken, there = of_it.counts.diagonal(), of_it.counts.sum(axis=0), of_it.counts.sum(axis=1)
         tallies = np.stack([right, taken - right, there - right], axis=1).tolist()  # 3 of (C,) -> (C, 3)
         columns = dict(zip(KINDS, tallies[1]))
         if len(names) > 2:
-            columns = {f"dice {one}": dice for one, dice in zip(names, numbers(counts.dice_of_each))}
+            columns = {f"dice {one}": dice for one, dice in zip(names, numbers(of_it.dice_of_each))}
             for one, tally in zip(names, tallies):
                 columns |= {f"{kind} {one}": pixels for kind, pixels in zip(KINDS, tally)}
         dice, iou = dice_and_iou([columns])
         rows.append({"name": name, "subject": subject, "dice": dice, "iou": iou, **columns})
     return rows
+
+
+def is_there(data: Dataset) -> bool:
+    """Whether anything is there to be found: of two classes the structure, of more annotated pixels."""
+    return any((one == 1 if data.classes == 2 else one != UNLABELLED).any() for one in data.labels)
 
 
 def table_of(rows: list[dict]) -> str:
@@ -254,14 +259,14 @@ def warnings(
     Args:
         figures: as `figures` or `across` gives them.
         curve: the validation Dice after each epoch.
-        chosen: whether there were validation images, by which epoch and threshold were chosen.
+        chosen: whether epoch and threshold were chosen by validation images.
         of_all: whether every subject is judged, as in a cross-validation.
         subjects: how many there are, held out or not; None: enough.
     """
     found = []
     if not (count := figures["by_subject"]["count"]):
         found.append(
-            "no held-out subject has anything to find, so none has a Dice: another --seed holds out others"
+            "no held-out subject has anything to find, so none has a Dice: images of more subjects mend that"
         )
     elif count < FEW:
         way_out = f"--folds {max(3, min(5, subjects or 5))} judges by every subject"
@@ -272,8 +277,9 @@ def warnings(
         )
     if not chosen:
         found.append(
-            "no images were there to choose epoch and threshold by, so the last epoch counts, and the "
-            "threshold is the best on the training images: images of at least 3 subjects mend that"
+            "nothing was there to choose epoch and threshold by, so the last epoch counts, and the threshold "
+            "is the best on the training images: validation images with something to find mend that, which "
+            "needs images of at least 3 subjects"
         )
     last = curve[-max(5, len(curve) // 5) :]
     # Of independent noise about a slow trend, the differences have twice the variance.

@@ -9,7 +9,7 @@ from tinyseg.app.data import load_data
 from tinyseg.app.experiments import run_experiments
 from tinyseg.app.figures import across, rows_of, said, table_of, warnings
 from tinyseg.app.flags import command_of, restored, saved
-from tinyseg.app.report import page, paragraph, section, table, verbatim, warning_list
+from tinyseg.app.report import page, paragraph, section, table, verbatim, warning_list, words
 from tinyseg.app.run import Run
 from tinyseg.app.train import experiment, folder_name, is_there
 
@@ -44,13 +44,13 @@ def cross_validate(args) -> dict:
             "warnings": noisy(args.out, names) + warnings(figures, of_all=True),
         }
         over = figures["folds"]["dice"]
-        each = " ".join("-" if dice is None else f"{dice:.3f}" for dice in over["of_each"])
+        each = " ".join(map(words, over["of_each"]))
         run.say(
             f"held out in each fold: Dice {each}; "
-            f"mean {over['mean']:.3f}, standard deviation {over['std']:.3f}"
+            f"mean {words(over['mean'])}, standard deviation {words(over['std'])}"
         )
-        run.say(f"all {len(figures['held_out'])} images, each held out once: Dice {figures['dice']:.3f}, "
-                f"IoU {figures['iou']:.3f}")  # fmt: skip
+        run.say(f"all {len(figures['held_out'])} images, each held out once: Dice {words(figures['dice'])}, "
+                f"IoU {words(figures['iou'])}")  # fmt: skip
         for line in filter(None, (said(figures), *(f"warning: {text}" for text in metrics["warnings"]))):
             run.say(line)
         pooled = {"Dice": figures["dice"], "IoU": figures["iou"]}
@@ -78,7 +78,8 @@ def cross_validate(args) -> dict:
             ),
         ]
         run.write(
-            "report.html", page(f"{args.network}, {args.folds} folds: Dice {figures['dice']:.3f}", sections)
+            "report.html",
+            page(f"{args.network}, {args.folds} folds: Dice {words(figures['dice'])}", sections),
         )
         run.say(f"figures are in {run.home}, and each fold's model and pictures in its own folder there")
         run.ended = True

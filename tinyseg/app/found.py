@@ -7,9 +7,10 @@ from textwrap import fill
 
 import numpy as np
 
-from tinyseg.app.data import Data
+from tinyseg.app.data import Data, crop_of, something, source_of
 from tinyseg.app.figures import plural
 from tinyseg.data import Dataset
+from tinyseg.data.dataset import all_pixels
 from tinyseg.errors import listed
 from tinyseg.io.preprocessing import preprocessing_of
 from tinyseg.ops import UNLABELLED
@@ -18,61 +19,94 @@ from tinyseg.ops import UNLABELLED
 def describe(data: Data, args) -> str:
     """Images, sizes, what became of them, subjects, the share of each class, and who is on which side."""
     parts = {"to train on": data.train, "validation": data.validation, "held out": data.held_out}
-    whole, preprocessing = [part for part in parts.values() if part], preprocessing_of(data.train)
-    size = f"{preprocessing.size} x {preprocessing.size} pixels"
-    count, colour = sum(map(len, whole)), "grey" if preprocessing.channels == 1 else "red, green and blue"
-    if args.data:
-        layout = "images/ and masks/" if (args.data / "images").is_dir() else "..._mask beside each"
+    whole, preprocessing = list(data.parts.values()), preprocessing_of(data.train)
+    count, loaded = sum(map(len, whole)), data.loaded
+    if loaded:
         kinds = Counter(kind for part in whole for kind in part.kinds).most_common()
-        depths = [
-            f"{bits}-bit levels divided by {white}"
-            for bits, white in white_levels(kinds, preprocessing).items()
-        ]
         lines = {
-            "data": f"{args.data}: {count} images, {layout}",
-            "files": listed([f"{number} of {kind}" for kind, number in kinds], 8),
-            "seen as": f"{size}, {colour}: of each its centre square, resized; {', '.join(depths)}",
+            "data": f"{source_of(args)}: {plural(count, 'image')}, {loaded.found.layout}",
+            "files": listed([f"{number} of {kind}" for kind, number in kinds], 8) + turned(loaded.turned),
+            "passed over": listed(loaded.found.passed_over, 8),
+            "masks": loaded.masks,
+            "seen as": seen(data, kinds, preprocessing, args),
         }
     else:
+        size = f"{preprocessing.size} x {preprocessing.size} pixels"
         lines = {"data": f"synthetic, {count} images of {size}, seed {args.seed}"}
-    lines["subjects"] = subjects_line(Counter(subject for part in whole for subject in part.subjects), args)
-    lines["classes"] = shares(whole)
+    lines["subjects"] = subjects_line(Counter(subject for part in whole for subject in part.subjects), loaded)
+    lines["classes"] = shares(whole, loaded)
     lines |= {
-        name: side(part) if part else "nothing: a third subject is missing" for name, part in parts.items()
+        name: side(part) if part else "nothing: another subject is missing" for name, part in parts.items()
     }
     form = {"width": 108, "subsequent_indent": " " * 14, "break_long_words": False, "break_on_hyphens": False}
-    return "\n".join(fill(f"{name:14}{text}", **form) for name, text in lines.items())
+    return "\n".join(fill(f"{name:14}{text}", **form) for name, text in lines.items() if text)
 
 
-def white_levels(kinds: list, preprocessing) -> dict[int, int]:
-    """What levels were divided by, for each depth of file that there is."""
-    known = {1: 1, 8: 255, 16: 2 ** (preprocessing.bits or 16) - 1}
-    return {bits: white for bits, white in known.items() if any(f", {bits}-bit" in kind for kind, _ in kinds)}
+def turned(count: int) -> str:
+    """How many images were set upright."""
+    return f"; {count} set upright by their EXIF tag, their masks taken as they are" if count else ""
 
 
-def subjects_line(subjects: Counter, args) -> str:
-    """How many subjects there are, and by what rule an image is of one."""
+def seen(data: Data, kinds: list, preprocessing, args) -> str:
+    """What becomes of an image before the network sees it."""
+    size = "at their own size"
+    if preprocessing.size:
+        size = f"resized to {preprocessing.size} pixels on the shorter side"
+    channels = {1: "grey", 3: "red, green and blue"}
+    colour = channels.get(preprocessing.channels, f"{preprocessing.channels} channels")
+    levels = {
+        "1-bit": "",
+        "8-bit grey": "8-bit levels divided by 255",
+        "8-bit colour": "8-bit levels divided by 255",
+    }
+    said = {levels.get(kind.partition(", ")[2], "") for kind, _ in kinds} - {""}
+    if window := preprocessing.window:
+        said.add(f"deeper levels from {window[0]:g} to {window[1]:g} become 0 to 1, by the training images")
+    crop = crop_of(args, data.train)
+    training = "" if crop is None else f"; training sees random squares of {crop} x {crop}"
+    return f"whole, {size}, {colour}{training}; {', '.join(sorted(said))}"
+
+
+def subjects_line(subjects: Counter, loaded) -> str:
+    """How many subjects there are, by what rule an image is of one, and other ways to read the names."""
     fewest, most = min(subjects.values()), max(subjects.values())
-    if most == 1:
-        return f"{len(subjects)}: each image counts as its own subject"
     spread = f"{most}" if fewest == most else f"{fewest} to {most}"
-    rule = ", named by what stands before the last underscore" if args.data else ""
-    return f"{len(subjects)}, of {spread} images each{rule}"
+    said = f"{len(subjects)}, of {spread} {'image' if most == 1 else 'images'} each"
+    if loaded:
+        said += f"; {loaded.found.rule}"
+        if loaded.found.hints:
+            said += f". If that is not your patients: {'; '.join(loaded.found.hints)}"
+    return said
 
 
-def shares(whole: list[Dataset]) -> str:
-    """Each class's share of the pixels that are annotated."""
-    counts = np.sum([np.bincount(part.labels.ravel(), minlength=256) for part in whole], axis=0)
-    known, names = counts.sum() - counts[UNLABELLED], whole[0].class_names
-    each = ", ".join(f"{name} {counts[k] / known:.1%}" for k, name in enumerate(names))
+def shares(whole: list[Dataset], loaded) -> str:
+    """Each class's share of the pixels that are annotated: of the files' own, and of the resized ones."""
+    resized = sum(np.bincount(all_pixels(part.labels), minlength=256) for part in whole)
+    counts = loaded.own_counts.sum(axis=0) if loaded else resized
+    names = whole[0].class_names
+    of_each = []
+    for k, name in enumerate(names):
+        before, after = (n[k] / max(1, n.sum() - n[UNLABELLED]) for n in (counts, resized))
+        moved = f" ({after:.2%} after resizing)" if abs(after - before) > 0.05 * before else ""
+        of_each.append(f"{name} {before:.1%}{moved}" if before >= 0.001 else f"{name} {before:.3%}{moved}")
+    each, known = ", ".join(of_each), counts.sum() - counts[UNLABELLED]
     if len(names) > 2 or counts[UNLABELLED]:
         return f"{each} of annotated pixels, which are {known / counts.sum():.1%} of all"
-    empty = sum(int((~part.labels.any(axis=(1, 2))).sum()) for part in whole)
-    return f"{each} of all pixels; nothing is to be found in {plural(empty, 'image')}"
+    empty = (
+        int((loaded.own_counts[:, 1] == 0).sum())
+        if loaded
+        else sum(int((~something(p)).sum()) for p in whole)
+    )
+    after = sum(int((~something(part)).sum()) for part in whole)
+    lost = f", after resizing in {after}" if after != empty else ""
+    return f"{each} of all pixels; nothing is to be found in {plural(empty, 'image')}{lost}"
 
 
 def side(part: Dataset) -> str:
-    """How many images and subjects are on one side of the split, and which subjects."""
+    """How many images and subjects a side of the split has, in how many something is, and which subjects."""
     subjects = list(dict.fromkeys(part.subjects))
-    count = f"{len(part)} images of {len(subjects)} subject{'s' if len(subjects) > 1 else ''}"
+    there = int(something(part).sum())
+    count = f"{plural(len(part), 'image')} of {plural(len(subjects), 'subject')}"
+    if part.classes == 2:
+        count += f", {there} with {part.class_names[1]}"
     return f"{count}: {listed(subjects, 12)}" if part.kinds else count

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import operator
 import time
 from dataclasses import asdict, astuple, dataclass, fields
 from io import StringIO
@@ -15,8 +16,10 @@ from io import StringIO
 import numpy as np
 
 from tinyseg.app.data import Data
+from tinyseg.app.figures import is_there
 from tinyseg.app.run import FINITE, HISTORY, STATE, Run
-from tinyseg.errors import InputError
+from tinyseg.data.dataset import all_pixels
+from tinyseg.errors import InputError, brief
 from tinyseg.io.checkpoint import read_checkpoint, write_checkpoint
 from tinyseg.io.files import append
 from tinyseg.io.models import mismatch, save
@@ -46,7 +49,8 @@ class Progress:
     `last` is the snapshot to start from: `start`, or where the run was killed or stopped. `kept` is what the
     run keeps: with validation images the epoch that did best on them, else the last one. Of two classes, best
     means the highest Dice at the best threshold, so that a mask that is still black counts by what is behind
-    it. Of equal ones the later counts.
+    it. Of equal ones the later counts. Where nothing is there to be found, no epoch has a Dice: NaN, and the
+    last one is kept.
 
     As a context it turns a stop (Ctrl-C, or a signal) into a line: the loop ends, the program goes on. A
     training that diverges leaves the last finite model behind.
@@ -63,8 +67,9 @@ class Progress:
         self.watched, self.name = data.held_out, "held out"  # the images that are looked at
         if data.validation:
             self.watched, self.name = data.validation, "validation"
-        there = [len(np.unique(labels)) for labels in self.watched.labels]
-        self.shown = int(np.argmax(there))  # the first of these in which there is most to find
+        self.there = is_there(self.watched)
+        found = [len(np.unique(labels)) for labels in self.watched.labels]
+        self.shown = int(np.argmax(found))  # the first of these in which there is most to find
         self.patience = getattr(args, "patience", float("inf"))
         self.last = self.kept = start
         self.best = float("-inf")
@@ -88,22 +93,26 @@ class Progress:
         """
         if not np.isfinite(loss):
             raise Diverged(f"step {snapshot.step}: the loss, {self.name}, became {loss}. {ADVICE}")
-        kept, best, score = self.kept, self.best, counts.dice
-        if p.shape[1] == 1:
-            score = best_threshold(p[:, 0], self.watched.labels)[1]  # (N, 1, H, W) -> (N, H, W)
-        if not self.data.validation or score >= best:
+        kept, best = self.kept, self.best
+        dice, iou, score = (counts.dice, counts.iou, counts.dice) if self.there else (float("nan"),) * 3
+        if self.there and len(p[0]) == 1:
+            score = best_threshold(all_pixels(p), all_pixels(self.watched.labels))[1]
+        if not self.data.validation or not score < best:  # a NaN is not
             kept, best = snapshot, score
         frames = self.with_frame(snapshot)
-        at = Epoch(snapshot.epoch, snapshot.step, snapshot.loss, loss, counts.dice, counts.iou, score)
+        at = Epoch(snapshot.epoch, snapshot.step, snapshot.loss, loss, dice, iou, score)
         self.run.saving = True
         try:
             head = row(field.name for field in fields(Epoch)) if at.epoch == 1 else ""
             append(self.run.folder / HISTORY, head + row(astuple(at)))
             share = (at.step - self.first) / at.step * at.epoch / self.epochs  # this process's, of all steps
             left = (time.perf_counter() - self.began) * (1 - at.epoch / self.epochs) / share
+            scores = (
+                f"Dice {dice:.3f}  IoU {iou:.3f}" if self.there else "nothing is there to be found: no Dice"
+            )
             self.run.say(
                 f"epoch {at.epoch:3}/{self.epochs}  step {at.step:5}  loss {at.loss:.4f}  {self.name}: "
-                f"loss {at.val_loss:.4f}  Dice {at.val_dice:.3f}  IoU {at.val_iou:.3f}  {left:4.0f} s left"
+                f"loss {at.val_loss:.4f}  {scores}  {left:4.0f} s left"
             )
             write_checkpoint(
                 self.run.folder / STATE,
@@ -152,10 +161,13 @@ class Progress:
             if found := mismatch(self.net, self.last.params | self.last.state):
                 raise InputError(f"{path}: of another network: {found}")
             self.best, self.frames, lengths = state["best"], state["frames"], state["lengths"]
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path}: not the state of a training ({error})") from None
-        self.run.cut(lengths)
-        self.run.epoch = self.last.epoch
+            epoch = operator.index(self.last.epoch)
+            self.run.cut(lengths)
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            raise InputError(f"{path}: not the state of a training ({brief(error)})") from None
+        self.run.epoch = epoch
 
     @property
     def enough(self) -> bool:
@@ -218,8 +230,9 @@ def digest(data: Data) -> str:
     """A fingerprint of all images and labels, which must be the same for a training to go on."""
     found = hashlib.sha256()
     for part in filter(None, (data.train, data.validation, data.held_out)):
-        for array in (part.images, part.labels):
-            found.update(f"{array.dtype} {array.shape}".encode())
-            found.update(np.ascontiguousarray(array).data)
+        for arrays in (part.images, part.labels):
+            for array in arrays if arrays.dtype == object else [arrays]:
+                found.update(f"{array.dtype} {array.shape}".encode())
+                found.update(np.ascontiguousarray(array).data)
         found.update("\0".join((*part.names, *part.class_names)).encode(errors="surrogateescape"))
     return found.hexdigest()

@@ -13,14 +13,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from itertools import islice
 
 import numpy as np
 
 from tinyseg.app.data import Data
 from tinyseg.app.figures import plural, said
+from tinyseg.app.judging import at_own_size
 from tinyseg.app.progress import Epoch
 from tinyseg.app.run import Log, versions
 from tinyseg.io.pictures import PREDICTION, TRUTH
+from tinyseg.io.tiles import resized_to
 
 MOST_IMAGES, MOST_BYTES = 60, 12_000_000  # what the slider holds, so that a browser opens it at once
 Line = list[tuple[float, float]]  # points (x, y) of a curve; a y of NaN leaves a gap
@@ -188,21 +191,23 @@ def ticks(low: float, high: float) -> list[float]:
     return [float(k * step) + 0.0 for k in range(int(np.ceil(low / step)), int(high / step + 1e-9) + 1)]
 
 
-def slider(images: Sequence[Shown], marks: dict[str, float]) -> str:
+def slider(images: Iterable[Shown], marks: dict[str, float], count: int | None = None) -> str:
     """Images on which a threshold t moves the mask p > t; `marks` are thresholds by name, the first at first.
 
     The slider stands at a number s from 0 to 100, t = low + s (high - low) / 100, so that a key moves it by a
-    hundredth. The page holds the probabilities as float32: what is found, and its Dice, are exact.
+    hundredth. The page holds the probabilities as float32: what is found, and its Dice, are exact. Of `count`
+    images, by default all given, no more are asked for than the page takes.
     """
+    if count is None:
+        images = list(images)
+        count = len(images)
     held, size = [], 0
-    for one in images[:MOST_IMAGES]:
+    for one in islice(images, MOST_IMAGES):
         size += 8 * one.image.size  # image, truth and float32 are 6 bytes; base64 has 4 letters for 3 of them
         if size > MOST_BYTES:
             break
         held.append(one)
-    left_out = (
-        f"{len(images) - len(held)} of {len(images)} images are left out, so that the page stays small."
-    )
+    left_out = f"{count - len(held)} of {count} images are left out, so that the page stays small."
     if not held:
         return paragraph(left_out)
     ends = [*marks.values(), *(end(one.p[np.isfinite(one.p)]) for one in held for end in (np.min, np.max))]
@@ -241,7 +246,7 @@ def slider(images: Sequence[Shown], marks: dict[str, float]) -> str:
     outline = ", and yellow the outline of the truth" if truth else ""
     return f"""
 <p>Move the slider, by hand or by arrow keys. Blue is where the probability is above the
-threshold{outline}.{" " + left_out if len(held) < len(images) else ""}</p>
+threshold{outline}.{" " + left_out if len(held) < count else ""}</p>
 <noscript><p class="warnings">The slider needs JavaScript.</p></noscript>
 <div>{buttons}
 <span class="choice"><input type="checkbox" id="behind" autocomplete="off">
@@ -273,7 +278,8 @@ def training_page(
     losses: dict[str, Line],
     scores: dict[str, Line],
     pictures: dict[str, bytes],
-    images: Sequence[Shown] = (),
+    images: Iterable[Shown] = (),
+    count: int | None = None,
     rows: Sequence[dict] = (),
 ) -> str:
     """The page of one training.
@@ -285,7 +291,7 @@ def training_page(
         metrics: as in metrics.json; what is not there is not shown.
         losses, scores: curves by name, over steps.
         pictures: content of PNG and GIF files, by the names in PICTURES.
-        images: held-out ones for the slider; none for more than two classes.
+        images: held-out ones for the slider, and `count` of them; none for more than two classes.
         rows: a dict for each held-out image.
     """
     names = metrics["classes"]
@@ -319,7 +325,7 @@ def training_page(
             section(
                 "What a threshold finds",
                 paragraph(black) if metrics.get("max_probability", 1) <= 0.5 else "",
-                slider(images, marks),
+                slider(images, marks, count),
             )
         )
     drawn = [curves("Loss", losses), curves("Score", scores, top=1.0)]
@@ -379,8 +385,11 @@ def write_report(
     def line(field):
         return [(epoch.step, getattr(epoch, field)) for epoch in history]
 
-    images = held_out.images.mean(axis=1)  # (N, channels, H, W) -> (N, H, W)
-    shown = zip(held_out.names, images, p[:, 0], held_out.labels) if p.shape[1] == 1 else ()
+    def shown(i):
+        own, labels = at_own_size(p[i], held_out, i)
+        image = held_out.images[i].mean(axis=0)  # (channels, h, w) -> (h, w)
+        return Shown(held_out.names[i], resized_to(image, labels.shape), own[0], labels)
+
     pictures = {each: (run.folder / each) for each in PICTURES}
     content = training_page(
         f"{title}: Dice {words(metrics['dice'])}",
@@ -391,7 +400,8 @@ def write_report(
         losses={"training": line("loss"), name: line("val_loss")},
         scores={f"Dice, {name}": line("val_dice"), f"IoU, {name}": line("val_iou")},
         pictures={each: path.read_bytes() for each, path in pictures.items() if path.exists()},
-        images=[Shown(*each) for each in shown],
+        images=map(shown, range(len(held_out))) if held_out.classes == 2 else (),
+        count=len(held_out),
         rows=rows,
     )
     run.write("report.html", content)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tinyseg.errors import InputError, listed
-from tinyseg.io.files import PART, append, held, write_whole
+from tinyseg.io.files import UNWHOLE, append, content_of, held, write_whole
 from tinyseg.training import Diverged
 
 ABOUT = "run.json"  # a run's flags, and versions; in the end also the names of all its results
@@ -43,8 +44,15 @@ def guarded(main):
         try:
             return main(argv)
         except (InputError, Diverged) as error:
-            say(f"error: {error}", sys.stderr)
+            say(one_line(f"error: {error}"), sys.stderr)
             raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+        except OSError as error:  # of a name that no file can have, say: more than can be foreseen
+            name, why = error.filename2 or error.filename, error.strerror or error
+            say(one_line(f"error: {'' if name is None else f'{name}: '}cannot be used ({why})"), sys.stderr)
+            raise SystemExit(2) from None
+        except (RecursionError, UnicodeError) as error:
+            say(one_line(f"error: a name or a file cannot be used ({error})"), sys.stderr)
+            raise SystemExit(2) from None
         except MemoryError:
             say("error: not enough memory; try a smaller --size, --maps or --images", sys.stderr)
             raise SystemExit(2) from None
@@ -55,11 +63,26 @@ def guarded(main):
     return run
 
 
+# What moves a terminal's cursor, changes its colours or turns text around; bytes that are no characters. A
+# newline and a tab may stay.
+ODD = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def shown(text: str) -> str:
+    """A text that may hold names from anywhere, with what is not to reach a terminal as backslash escapes."""
+    return ODD.sub(lambda odd: odd[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """The same, and no newline."""
+    return shown(text).replace("\n", "\\n")
+
+
 def say(line: str, stream=None) -> None:
     """Print a line. A screen that cannot be written, or a reader who has gone, is no reason to stop."""
     stream = stream or sys.stdout
     try:
-        print(line, file=stream, flush=True)
+        print(shown(line), file=stream, flush=True)
     except (OSError, ValueError, AttributeError):
         with suppress(OSError, ValueError, AttributeError):  # nor is what Python writes at its own end
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -88,12 +111,12 @@ class Log:
 
     def fail(self, message) -> None:
         """Say what is wrong with a part of the work, and go on."""
-        self.say(f"error: {message}")
+        self.say(one_line(f"error: {message}"))
         self.errors += 1
 
     def log(self, line: str) -> None:
         """Keep a line that is printed elsewhere."""
-        self.unwritten += f"{line}\n"
+        self.unwritten += f"{shown(line)}\n"
         with suppress(InputError):  # the disk is full, perhaps: the next line tries again
             append(self.folder / self.name, self.unwritten)
             self.unwritten = ""
@@ -151,7 +174,7 @@ class Run(Log):
             )
         refuse_strange(self.folder)
         ours = results_of(self.home)
-        if strange := [name for name in RESULTS if (self.home / name).exists() and name not in ours]:
+        if strange := [name for name in RESULTS if os.path.lexists(self.home / name) and name not in ours]:
             raise InputError(
                 f"{self.home}: expected a folder for results, got one with {listed(strange)} that no run "
                 "wrote; --out DIR is another one"
@@ -170,7 +193,7 @@ class Run(Log):
             for name in (ABOUT, LOG, HISTORY, STATE):  # the last one says that all are there
                 if name != LOG or (self.home / LOG).exists():
                     self.write(name, content_of(self.home / name))
-        self.about = json.loads((self.folder / ABOUT).read_text()) | {"results": None}
+        self.about = (about_in(self.folder) or self.about) | {"results": None}
         clear(self.folder, all=False)
         if (self.folder / STATE).exists():
             self.muted = True  # the log has what is said until the training goes on
@@ -194,6 +217,8 @@ class Run(Log):
             InputError: the history is shorter than that, so a part of it is lost.
         """
         for name, length in lengths.items():
+            if name not in (LOG, HISTORY):  # the state may be a stranger's
+                raise InputError(f"{self.folder / STATE}: not the state of a training ({name})")
             path = self.folder / name
             there = path.stat().st_size if path.exists() else 0
             if there < length and name == HISTORY:
@@ -262,13 +287,22 @@ def settle(home: Path) -> None:
     """Move the results of a run that has come to its end to their places, also where a kill left off."""
     done = home / "finished"
     refuse_strange(done)
-    new = results_of(done)
+    new, old = results_of(done), results_of(home)
+    if strange := [
+        name
+        for name in new
+        if name not in old and os.path.lexists(home / name) and os.path.lexists(done / name)
+    ]:
+        raise InputError(
+            f"{home}: expected room for results, got {listed(strange)} that no run wrote; the new results "
+            f"wait in {done}, and `--resume {home}` moves them when that is elsewhere"
+        )
     try:
         for name in new:
             if name != ABOUT and (done / name).exists():
                 os.replace(done / name, home / name)
         if new:
-            for name in set(results_of(home)) - set(new):
+            for name in set(old) - set(new):
                 (home / name).unlink(missing_ok=True)
             for name in set(RESULTS) - {ABOUT}:  # the state of a training that came to its end
                 (done / name).unlink(missing_ok=True)
@@ -284,8 +318,10 @@ def settle(home: Path) -> None:
 def refuse_strange(folder: Path) -> None:
     """Refuse to work in a folder with files that no run put there."""
     ours = folder.is_dir() and not folder.is_symlink()
-    if ours and not (folder / ABOUT).exists():
-        ours = all(path.name.endswith(PART) for path in folder.iterdir())
+    if ours and os.path.lexists(folder / ABOUT):
+        ours = about_in(folder) is not None
+    elif ours:
+        ours = all(UNWHOLE.fullmatch(path.name) for path in folder.iterdir())
     if not ours and (folder.exists() or folder.is_symlink()):
         raise InputError(
             f"{folder}: expected a place for a run's files, got what no run put there; "
@@ -293,21 +329,20 @@ def refuse_strange(folder: Path) -> None:
         )
 
 
-def content_of(path: Path) -> bytes:
-    """What a file holds, or one clear error."""
+def about_in(folder: Path) -> dict | None:
+    """What the run.json of a run in this folder says; None if there is none, or it is not from a run."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        about = json.loads(content_of(folder / ABOUT, 2**24))
+        ours = isinstance(about["flags"], dict) and isinstance(about["versions"], dict)
+        return about if ours and about["version"] == 1 else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def results_of(folder: Path) -> list[str]:
     """The names of the results that a run left in this folder."""
-    try:
-        names = json.loads((folder / ABOUT).read_text())["results"] or []
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [name for name in RESULTS if name in names]
+    names = (about_in(folder) or {}).get("results")
+    return [name for name in RESULTS if isinstance(names, list) and name in names]
 
 
 def flags_of(home: Path, *, settled: bool = False) -> dict | None:
@@ -320,13 +355,8 @@ def flags_of(home: Path, *, settled: bool = False) -> dict | None:
         with alone(home):
             settle(home)
     for folder in (home / "unfinished", home):
-        try:
-            if folder != home or (home / STATE).exists():
-                return flags_in(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder / ABOUT}: not what a run wrote ({error})") from None
+        if (folder / ABOUT).exists() and (folder != home or (home / STATE).exists()):
+            return flags_in(folder)
     if results_of(home):
         return None
     raise InputError(f"{home}: expected the folder of a run that was killed or stopped, got none; "
@@ -340,11 +370,8 @@ def has_state(home: Path) -> bool:
 
 def has_ended(home: Path, flags: dict) -> bool:
     """Whether the results there are those of a run with these flags that came to its end."""
-    try:
-        about = json.loads((home / ABOUT).read_text())
-        return about["flags"] == flags and bool(results_of(home)) and not (home / STATE).exists()
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    about = about_in(home) or {}
+    return about.get("flags") == flags and bool(results_of(home)) and not (home / STATE).exists()
 
 
 def left_behind(home: Path, flags: dict) -> bool:
@@ -355,30 +382,38 @@ def left_behind(home: Path, flags: dict) -> bool:
             return True
     except InputError:
         pass
+    refuse_strange(work)
     clear(work)
     return False
 
 
 def flags_in(folder: Path) -> dict:
-    """The flags of the run whose files are in this folder."""
-    return dict(json.loads((folder / ABOUT).read_text())["flags"])
+    """The flags of the run whose files are in this folder.
+
+    Raises:
+        InputError: its run.json is none that a run wrote.
+    """
+    if (about := about_in(folder)) is None:
+        raise InputError(f"{folder / ABOUT}: not what a run wrote")
+    return about["flags"]
 
 
 def make(folder: Path) -> None:
     """The folder, if it is not there yet."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: cannot be made ({getattr(error, 'strerror', error)})") from None
 
 
 def clear(folder: Path, *, all: bool = True) -> None:
     """Take away what a run wrote there, or only what is not whole, and the folder if it is empty."""
-    names = (*RESULTS[1:], RESULTS[0]) if all else ()  # run.json last: it says whose files these are
-    for path in ((folder / name for name in names), folder.glob(f".*{PART}")):
-        for file in path:
-            with suppress(OSError):
-                file.unlink()
+    names: tuple[str, ...] = (*RESULTS[1:], ABOUT) if all else ()  # the last one says whose files these are
+    with suppress(OSError):
+        names += tuple(path.name for path in folder.iterdir() if UNWHOLE.fullmatch(path.name))
+    for name in names:
+        with suppress(OSError):
+            (folder / name).unlink()
     with suppress(OSError):
         folder.rmdir()
 

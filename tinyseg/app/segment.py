@@ -12,28 +12,34 @@ A true mask, <image>_mask beside an image or of its name in masks/ beside images
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
-from dataclasses import dataclass, field
-from itertools import product
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from tinyseg.app.flags import Parser, above_zero, folder, number
+from tinyseg.app.flags import Parser, above_zero, folder, number, window
 from tinyseg.app.report import MOST_BYTES, MOST_IMAGES, Shown, figure, page, paragraph, section, slider, table
-from tinyseg.app.run import Log, guarded
+from tinyseg.app.run import Log, guarded, make
 from tinyseg.errors import InputError
 from tinyseg.io import pictures
-from tinyseg.io.folder import images_in, truth_of
+from tinyseg.io.files import content_of
+from tinyseg.io.folder import labels_of
 from tinyseg.io.models import load
-from tinyseg.io.pixels import class_numbers, read_pages
-from tinyseg.io.preprocessing import MASK
+from tinyseg.io.pairing import Pair, images_in, masks_of
+from tinyseg.io.pixels import READ_LIMIT, read_pages, stem_of
+from tinyseg.io.preprocessing import is_deep
+from tinyseg.io.rle import encode, write_runs
 from tinyseg.io.tiles import GB, free_memory, probability_maps, tile_for
 from tinyseg.metrics import ConfusionMatrix, confusion_matrix
 from tinyseg.ops import UNLABELLED
 from tinyseg.training import most_probable
 
-LOG, PAGE = "segment.txt", "segment.html"
+LOG, PAGE, LEGEND = "segment.txt", "segment.html", "legend.png"
+LIST = "segment.json"  # the names of all that was written: nothing else in the folder is ours
 ENDS = ("_mask.png", "_probability.png", "_probability.tif", "_overlay.png")
 
 
@@ -41,7 +47,7 @@ def parse(argv) -> argparse.Namespace:
     """The flags."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="tinyseg segment", description=__doc__, formatter_class=raw, allow_abbrev=False)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model.npz of a training run")
+    parser.add_argument("model", metavar="MODEL", type=folder, help="model.npz of a training run")
     parser.add_argument(
         "images", metavar="IMAGE", nargs="+", type=folder, help="files, also of many pages, or folders"
     )
@@ -55,29 +61,46 @@ def parse(argv) -> argparse.Namespace:
         "as they were in training (default: as in training)",
     )  # fmt: skip
     parser.add_argument(
-        "--memory", type=above_zero, metavar="GB", default=free_memory() / GB,
-        help="what the network may take; larger images go in tiles (default: half of what is free)",
+        "--memory", type=above_zero, metavar="GB",
+        help="what the network may take, larger images go in tiles (default: half of what is free); and what "
+        "a file may take, if that is more than 1",
     )  # fmt: skip
     parser.add_argument(
         "--threshold", type=number(float, 0, "a number of at least 0"), metavar="P", default=0.5,
         help="of two classes, the probability above which a pixel is the second's (default 0.5)",
     )  # fmt: skip
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--window", type=window, metavar="LOW,HIGH",
+        help="levels of more than 8 bits that become black and white (default: as in training)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rle", type=folder, metavar="FILE.csv", help="of two classes, write the masks as run lengths, too"
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    if args.window and isinstance(args.window[0], str):
+        parser.error("--window: expected two levels, got percentages; the training has them")
+    return args
 
 
 @guarded
 def main(argv=None):
     args = parse(argv)
     model = load(args.model)
+    if args.rle and len(model[3].masks.names) > 2:
+        raise InputError(f"--rle: expected a model of two classes, got {len(model[3].masks.names)}")
     files = list(dict.fromkeys(file for place in args.images for file in images_in(place)))
-    check_names(files, args.out)
-    run = Log(args.out, LOG)
-    if (names := model[3].names)[2:]:
-        pictures.write_image(args.out / "legend.png", pictures.legend(names, 480))
+    out = args.out.resolve()  # in a folder of images, earlier results are none of them
+    files = [file for file in files if file in args.images or out not in file.resolve().parents]
+    names = result_names(files)
+    ours = check_out(names, args.out)
+    run = Results(args.out, ours)
+    if (classes := model[3].masks.names)[2:]:
+        run.claim(LEGEND)
+        pictures.write_image(args.out / LEGEND, pictures.legend(classes, 480))
     counted, done, looked = [], 0, Looked()
-    for file in files:
+    for file, name in names.items():
         try:
-            counted += segment(run, model, file, args, looked)
+            counted += segment(run, model, file, name, args, looked)
             done += 1
         except InputError as error:  # the others are segmented all the same
             run.fail(error)
@@ -87,7 +110,10 @@ def main(argv=None):
         run.say(
             f"all {len(counted)} with a true mask together: {score(ConfusionMatrix(np.sum(counted, axis=0)))}"
         )
-    run.write(PAGE, looked.page(args, model[3].names))
+    if args.rle:
+        write_runs(args.rle, looked.runs)
+    run.keep(run.ours & {*os.listdir(args.out), PAGE})  # not what could not be segmented
+    run.write(PAGE, looked.page(args, model[3].masks.names))
     run.say(f"{done} of {len(files)} images segmented" + (f"; the results are in {args.out}" if done else ""))
     if run.errors:
         raise SystemExit(2)
@@ -101,6 +127,7 @@ class Looked:
     lines: list[dict] = field(default_factory=list)
     images: list[Shown] = field(default_factory=list)
     overlays: list[str] = field(default_factory=list)
+    runs: dict[str, str] = field(default_factory=dict)  # run lengths, where they are asked for
     pixels: int = 0
 
     def add(self, path: Path, words: str, image: np.ndarray, p: np.ndarray, truth) -> None:
@@ -125,60 +152,148 @@ class Looked:
             self.images
         )
         if self.overlays:
-            legend = (args.out / "legend.png").read_bytes()
-            shown = [figure("legend.png", legend, ", ".join(names)), *self.overlays]
+            legend = (args.out / LEGEND).read_bytes()
+            shown = [figure(LEGEND, legend, ", ".join(names)), *self.overlays]
         sections = [section("The images", paragraph(note), *shown)]
         if self.lines:
             sections.append(section("In words", table("Each image", self.lines)))
         return page(f"Segmented by {args.model.name}", sections)
 
 
-def check_names(files: list[Path], out: Path) -> None:
-    """Refuse to write over what is not an earlier segmentation's, or two images' results into one file."""
-    stems = {}
-    for file in files:
-        if file.parent.resolve() == out.resolve():
-            raise InputError(f"{out}: expected another folder than that of the images, got {file.name}'s own")
-        if file.stem in stems:
-            raise InputError(f"{file}: expected images of different names, got {stems[file.stem]} as well")
-        stems[file.stem] = file
-    for stem, file in stems.items():
-        stack = re.sub(r"_page\d+$", "", stem)  # results of a stack's pages have such names
-        if stack != stem and stack in stems:
-            raise InputError(f"{file}: expected images of different names, got {stems[stack]} and its pages")
-        for of_stack, end in product(("", "_page1"), ENDS):
-            if (result := out / f"{stem}{of_stack}{end}").exists() and not (out / PAGE).exists():
-                raise InputError(
-                    f"{result}: expected to write a result here, got a file that is not from here"
-                )
-    for name in (PAGE, LOG, "legend.png"):
-        if (out / name).exists() and not all((out / own).exists() for own in (PAGE, LOG)):
+class Results(Log):
+    """A folder for results, and in it a list of what earlier segmentations wrote (`ours`) and this one does.
+
+    A name is on the list before its file is written, so that a kill leaves no file of ours that is not.
+    """
+
+    def __init__(self, folder: Path, ours: set[str]):
+        make(folder)
+        self.folder, self.ours = folder, ours
+        self.claim(LOG, PAGE)
+        super().__init__(folder, LOG)
+
+    def claim(self, *names: str) -> None:
+        """Put names on the list, where they are not yet."""
+        if not self.ours.issuperset(names):
+            self.keep(self.ours.union(names))
+
+    def keep(self, names) -> None:
+        """Write the list anew."""
+        self.ours = set(names)
+        self.write(LIST, json.dumps({"version": 1, "results": sorted(self.ours)}, indent=1) + "\n")
+
+
+def result_names(files: list[Path]) -> dict[Path, str]:
+    """{image file: name of its results}: that of the file, with its folder in front where others have it.
+
+    Raises:
+        InputError: two images' results would have one name.
+    """
+    stems = {file: stem_of(file.name) for file in files}
+    often = Counter(stems.values())
+    names = {
+        file: stem if often[stem] == 1 else f"{file.resolve().parent.name}_{stem}"
+        for file, stem in stems.items()
+    }
+    by_name: dict[str, Path] = {}
+    for file, name in names.items():
+        if other := by_name.get(name):
+            raise InputError(f"{file}: expected images of different names, got {other} as well")
+        by_name[name] = file
+    for file, name in names.items():
+        stack = without_page(name)  # results of a stack's pages have such names
+        if stack != name and stack in by_name:
             raise InputError(
-                f"{out / name}: expected to write a result here, got a file that is not from here"
+                f"{file}: expected images of different names, got {by_name[stack]} and its pages"
             )
+    return names
 
 
-def segment(run: Log, model: tuple, file: Path, args, looked: Looked) -> list[np.ndarray]:
+def check_out(names: dict[Path, str], out: Path) -> set[str]:
+    """The names in `out` that are an earlier segmentation's.
+
+    Raises:
+        InputError: it is a folder of images, or a result would take the place of a file not on the list.
+    """
+    for file in names:
+        if os.path.realpath(file.parent) == os.path.realpath(out):
+            raise InputError(f"{out}: expected another folder than that of the images, got {file.name}'s own")
+    ours = listed_in(out)
+    for name in sorted(os.listdir(out) if out.exists() else ()):
+        begins = {name.removesuffix(end) for end in ENDS if name.endswith(end)}
+        result = name in (LOG, PAGE, LEGEND) or any({b, without_page(b)} & {*names.values()} for b in begins)
+        if result and name not in ours:
+            raise InputError(
+                f"{out / name}: expected to write a result here, got a file that is not from here; "
+                "--out DIR is another folder"
+            )
+    return ours
+
+
+def without_page(stem: str) -> str:
+    """A stack's name, of that of the results of one of its pages."""
+    return re.sub(r"_page\d+$", "", stem)
+
+
+def listed_in(out: Path) -> set[str]:
+    """The names on the list of what an earlier segmentation wrote."""
+    if not os.path.lexists(out / LIST):
+        return set()
+    try:
+        about = json.loads(content_of(out / LIST))
+        if about["version"] != 1 or not all(isinstance(name, str) for name in about["results"]):
+            raise ValueError
+        return set(about["results"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(
+            f"{out / LIST}: expected a list of results, got a file that is not from here; "
+            "--out DIR is another folder"
+        ) from None
+
+
+def segment(run: Results, model: tuple, file: Path, stem: str, args, looked: Looked) -> list[np.ndarray]:
     """Segment each page of a file and write what came out; the confusion counts of those with a true mask."""
     net, params, state, preprocessing = model
-    pages, memory, counted = read_pages(file), args.memory * GB, []
-    preprocessing = preprocessing.for_file(pages)
+    memory, counted = (args.memory * GB if args.memory else free_memory()), []
+    limit = max(READ_LIMIT, memory if args.memory else 0)
+    pages = [page.pixels for page in read_pages(file, memory=limit)]
+    known: list[np.ndarray | None] = [None] * len(pages)
     try:
-        known = truths(file, pages, preprocessing)
+        if args.window:
+            preprocessing = replace(preprocessing, window=args.window)
+        preprocessing = preprocessing.for_file(pages)
+        pair = Pair(file.name, file, masks_of(file), "")
+        if pair.masks:
+            known = list(
+                labels_of(pair, tuple(pixels.shape[:2] for pixels in pages), preprocessing.masks, limit)
+            )
     except InputError as error:  # what cannot be judged is segmented all the same
         run.fail(error)
-        known = [None] * len(pages)
-    for i, (pixels, truth) in enumerate(zip(pages, known), 1):
-        name = file.stem + (f"_page{i}" if len(pages) > 1 else "")
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
+    stems = [f"{stem}_page{i}" for i in range(1, len(pages) + 1)] if pages[1:] else [stem]
+    unused = "_probability.tif" if len(preprocessing.masks.values) == 2 else "_probability.png"
+    run.claim(*(stem + end for stem in stems for end in ENDS if end != unused))
+    for name, pixels, truth in zip(stems, pages, known):
+        height, width = preprocessing.shape(pixels, args.size)
+        if 16 * height * width > limit:
+            raise InputError(
+                f"{file}: {width} x {height} pixels at this --size take {16 * height * width / GB:.1f} GB, "
+                f"and {limit / GB:.1f} GB are allowed; --memory and --size change that"
+            )
         try:
-            tile = tile_for(net, *preprocessing.shape(pixels, args.size), memory)
+            tile = tile_for(net, height, width, memory)
+            p = probability_maps(net, params, state, preprocessing, pixels, size=args.size, memory=memory)
         except InputError as error:
             raise InputError(f"{file}: {error}; --memory and --size change that") from None
-        p = probability_maps(net, params, state, preprocessing, pixels, size=args.size, memory=memory)
+        except ValueError as error:  # other channels than the network's, or levels without a window
+            raise InputError(f"{file}: {error}") from None
         if not np.isfinite(p).all():
             raise InputError(f"{file}: the network's probabilities are not finite; this model is of no use")
         classes = most_probable(p, args.threshold)
         write(args.out / name, pixels, p, classes, preprocessing)
+        if args.rle:
+            looked.runs[name] = encode(classes > 0)
         line = f"{name}: {about(pixels, p, classes, preprocessing, args)}" + (
             f", in tiles of {tile}" if tile else ""
         )
@@ -197,33 +312,20 @@ def segment(run: Log, model: tuple, file: Path, args, looked: Looked) -> list[np
 
 def about(pixels: np.ndarray, p: np.ndarray, classes: np.ndarray, preprocessing, args) -> str:
     """In words: what was found, and how the network saw it."""
-    found = ", ".join(f"{name} {np.mean(classes == k):.1%}" for k, name in enumerate(preprocessing.names))
+    names = preprocessing.masks.names
+    found = ", ".join(f"{name} {np.mean(classes == k):.1%}" for k, name in enumerate(names))
     if len(p) == 1 and not classes.any():
         found += f" (highest probability {p.max():.3f})"
     size, seen = (f"{w} x {h}" for h, w in (pixels.shape[:2], preprocessing.shape(pixels, args.size)))
-    scale = f", 16-bit levels divided by {2**preprocessing.bits - 1}" if pixels.dtype == np.uint16 else ""
+    scale = ""
+    if is_deep(pixels.dtype):
+        scale = ", levels from {:g} to {:g} become 0 to 1".format(*preprocessing.window)
     return f"{found}; {size} pixels, seen as {seen}{scale}"
-
-
-def truths(file: Path, pages: list[np.ndarray], preprocessing) -> list[np.ndarray | None]:
-    """For each page the classes that are true by the mask beside the file; None where there is no mask."""
-    beside = truth_of(file)
-    if beside is None:
-        return [None] * len(pages)
-    masks = read_pages(beside, indices=preprocessing.values != MASK)
-    if len(masks) != len(pages):
-        raise InputError(f"{beside}: expected pages like those of {file}, {len(pages)}, got {len(masks)}")
-    for mask, pixels in zip(masks, pages):
-        if mask.shape[:2] != pixels.shape[:2]:
-            wanted, got = ("{1} x {0}".format(*a.shape) for a in (pixels, mask))
-            raise InputError(f"{beside}: expected the size of {file}, {wanted}, got {got}")
-    return [class_numbers(mask, preprocessing.values, beside) for mask in masks]
 
 
 def write(path: Path, pixels: np.ndarray, p: np.ndarray, classes: np.ndarray, preprocessing) -> None:
     """The three results of one image."""
-    values = np.array(preprocessing.values, np.uint8 if max(preprocessing.values) < 256 else np.uint16)
-    pictures.write_image(path.with_name(f"{path.name}_mask.png"), values[classes])
+    pictures.write_image(path.with_name(f"{path.name}_mask.png"), preprocessing.masks.picture(classes))
     maps = np.rint(p * 65535).astype(np.uint16)
     image = preprocessing(pixels, 0).mean(axis=0)  # (channels, H, W) -> (H, W)
     if len(p) == 1:

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from tinyseg.app.data import Data, load_data
+from tinyseg.app.data import Data, blank_sides, crop_of, load_data
 from tinyseg.app.drawing import draw
 from tinyseg.app.figures import rows_of
 from tinyseg.app.flags import (
@@ -32,12 +32,14 @@ from tinyseg.app.judging import judge
 from tinyseg.app.progress import Progress
 from tinyseg.app.report import write_report
 from tinyseg.app.run import Run, flags_of, guarded, has_ended, has_state, left_behind
-from tinyseg.data import Dataset, random_symmetry
-from tinyseg.errors import InputError
+from tinyseg.data import Dataset, random_crop, random_symmetry
+from tinyseg.data.dataset import all_pixels
+from tinyseg.errors import InputError, listed
 from tinyseg.fast.memory import keep_memory
 from tinyseg.io.graph import summary
 from tinyseg.io.models import load, save
 from tinyseg.io.preprocessing import preprocessing_of
+from tinyseg.io.tiles import GB, bytes_needed, free_memory
 from tinyseg.networks import DilatedFCN, lungnet, modified, original
 from tinyseg.ops import median_frequency, semi_supervised
 from tinyseg.training import Snapshot, begin, evaluate, fit, predict
@@ -47,7 +49,7 @@ def network(args, classes: int) -> DilatedFCN:
     """The network that the flags ask for."""
     if args.network == "lungnet":
         widths = (4 * args.maps, args.maps)  # the paper's, 128 and 32, for its 32 maps
-        how = {"channels": args.channels, "classes": classes, "norm": args.norm, "widths": widths}
+        how = {"classes": classes, "norm": args.norm, "widths": widths}
         return lungnet(**network_fields(args) | how)
     return {"modified": modified, "original": original}[args.network](**network_fields(args))
 
@@ -56,7 +58,7 @@ def loss_of(args, train: Dataset):
     """What training lowers: of lungnet a loss for sparse labels, else the network's own (None)."""
     if args.network != "lungnet":
         return None
-    weights = median_frequency(train.labels, train.classes)
+    weights = median_frequency(all_pixels(train.labels), train.classes)
 
     def loss(y, labels):
         return semi_supervised(y, labels, class_weights=weights, entropy_weight=args.entropy_weight)
@@ -64,10 +66,31 @@ def loss_of(args, train: Dataset):
     return loss
 
 
+def augment_of(args, train: Dataset):
+    """What becomes of each minibatch: crops, where images are larger; then symmetries of the square."""
+    side = crop_of(args, train)
+    if side is None:
+        return random_symmetry
+    crop = random_crop(side)
+    return lambda images, labels, rng: random_symmetry(*crop(images, labels, rng), rng)
+
+
 def introduce(run: Run, net: DilatedFCN, data: Data, args) -> None:
-    """Say what there is: the images, and the network's layers."""
+    """Say what there is, the images and the network's layers; refuse images too large for the memory."""
     run.say(describe(data, args))
-    run.say(f"{net}\n{summary(net, (1, *data.train.images.shape[1:]))}")
+    for warning in (*blank_sides(data), *data.warnings):
+        run.say(f"warning: {warning}")
+    side = crop_of(args, data.train)
+    shape = data.train.images[0].shape[1:] if side is None else (side, side)
+    run.say(f"{net}\n{summary(net, (1, net.channels, *shape))}")
+    memory = args.memory * GB if args.memory else free_memory()
+    for part in data.parts.values():
+        for name, image in zip(part.names, part.images):
+            if (needed := bytes_needed(net, *image.shape[1:])) > memory:
+                raise InputError(
+                    f"{name}: the network needs {needed / GB:.1f} GB to look at all of it, and "
+                    f"{memory / GB:.1f} GB are allowed; a smaller --size or --maps, or --memory GB"
+                )
 
 
 def start(args, net: DilatedFCN, optimizer, preprocessing) -> Snapshot:
@@ -84,10 +107,11 @@ def start(args, net: DilatedFCN, optimizer, preprocessing) -> Snapshot:
         raise InputError(
             f"--model {args.model}: expected {net}, got {other}; give the flags that it was trained by"
         )
-    if (its.channels, its.values) != (preprocessing.channels, preprocessing.values):
+    ours, theirs = ((how.channels, how.masks.values) for how in (preprocessing, its))
+    if ours != theirs:
         raise InputError(
-            f"--model {args.model}: expected {preprocessing.channels} channels and the classes "
-            f"{preprocessing.values}, got {its.channels} and {its.values}"
+            f"--model {args.model}: expected {ours[0]} channels and the classes {ours[1]}, "
+            f"got {theirs[0]} and {theirs[1]}"
         )
     return replace(first, params=params, state=state)
 
@@ -109,7 +133,7 @@ def train(run: Run, net: DilatedFCN, data: Data, args, first: Snapshot) -> Progr
         batch=args.batch,
         optimizer=optimizer_of(args),
         schedule=schedule_of(args),
-        augment=random_symmetry,
+        augment=augment_of(args, data.train),
         loss=loss,
     )
     with progress:
@@ -202,6 +226,8 @@ def parse(argv):
     first.add_argument("--resume", type=folder)
     known = first.parse_known_args(argv)[0]
     name = (known.resume and flags_of(known.resume) or {}).get("network", known.network)
+    if name not in tuple(DEFAULTS):
+        raise InputError(f"--resume {known.resume}: expected a run of {listed(DEFAULTS)}, got {name!r}")
     parser = flags(__doc__, name, f"runs/{name}", prog="tinyseg train")
     parser.add_argument("--network", help="which one (default modified); each has its own defaults, and "
                         "lungnet more flags: `tinyseg train --network lungnet --help`",

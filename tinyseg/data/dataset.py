@@ -51,7 +51,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()  # by default as many as the labels have numbers
     preprocessing: Any = None  # how files became these images (io/preprocessing.py); None: there were none
     kinds: tuple[str, ...] = ()  # what each file held, in words
-    own_labels: np.ndarray | None = None  # the labels at the files' own size; None: that is the images'
+    own_labels: Any = None  # the labels at the files' own size; None: that is the images'
 
     def __post_init__(self):
         images, labels = (
@@ -114,7 +114,8 @@ class Dataset:
         Neighbouring frames of one patient are near-duplicates, so a split by image would test on
         what it trained on. The subjects come in an order drawn by `rng`, and each is held out that brings
         the number of images nearer to the share. Of some draws the nearest counts, the first of equals. If
-        every subject is too large, the smallest is held out. At least `stay` subjects are left.
+        every subject is too large, the smallest is held out, of equals one by chance. At least `stay`
+        subjects are left.
 
         Raises:
             InputError: a share that is not between 0 and 1, or not more than `stay` subjects.
@@ -136,7 +137,7 @@ class Dataset:
                     missing -= sizes[subject]
             draws.append((abs(missing), out))
         _, nearest = min(draws, key=lambda draw: draw[0])
-        return self.parted(nearest or {min(sizes, key=sizes.__getitem__)})
+        return self.parted(nearest or {min(map(str, rng.permutation(list(sizes))), key=sizes.__getitem__)})
 
     def folds(self, n: int, rng: np.random.Generator) -> list[Dataset]:
         """`n` groups of whole subjects with about equal numbers of images; each image is in one of them.

@@ -7,16 +7,17 @@ What is read is what was written: arrays to the last bit, and whole numbers howe
 from __future__ import annotations
 
 import json
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinyseg.errors import InputError
+from tinyseg.errors import InputError, brief
 from tinyseg.io.files import write_whole
+from tinyseg.io.npz import json_in, packed, read_arrays
 
 TREE = "tree"  # the entry that holds the JSON
+MOST_LETTERS = 2**24  # of the JSON
 
 
 def write_checkpoint(path: str | Path, tree: Any) -> None:
@@ -25,12 +26,11 @@ def write_checkpoint(path: str | Path, tree: Any) -> None:
     Raises:
         InputError: the place cannot be written to; what was there before is there still.
         TypeError: something in the tree is none of the above.
+        ValueError: it is larger than a file may be.
     """
     arrays: dict[str, np.ndarray] = {}
     described = json.dumps(_described(tree, arrays))
-    content = BytesIO()
-    np.savez(content, **{TREE: np.array(described)}, **arrays)  # type: ignore[arg-type]  # names for flags
-    write_whole(path, content.getvalue())
+    write_whole(path, packed({TREE: np.array(described)} | arrays))
 
 
 def read_checkpoint(path: str | Path) -> Any:
@@ -39,16 +39,11 @@ def read_checkpoint(path: str | Path) -> Any:
     Raises:
         InputError: no such file, or not a whole checkpoint.
     """
+    arrays = read_arrays(path)
     try:
-        content = BytesIO(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        with np.load(content, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return _rebuilt(json.loads(str(arrays.pop(TREE))), arrays)
-    except Exception as error:  # what a damaged file sets off inside a decoder may be anything
-        raise InputError(f"{path}: not a whole checkpoint ({error})") from None
+        return _rebuilt(json_in(arrays.pop(TREE), MOST_LETTERS), arrays)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, MemoryError) as error:
+        raise InputError(f"{path}: not a whole checkpoint ({brief(error)})") from None
 
 
 def _described(node, arrays: dict) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,7 +12,27 @@ from threading import get_ident
 
 from tinyseg.errors import InputError
 
-PART = ".part"  # how the name of a file ends that is not whole yet
+UNWHOLE = re.compile(r"\.\d+-\d+\.part")  # the name of a file that is not whole yet: process, thread
+LOCK = ".tinyseg.lock"
+
+
+def content_of(path: str | Path, most: int = 2**32) -> bytes:
+    """What a regular file holds: a pipe or a device may have no end.
+
+    Raises:
+        InputError: there is no such file, or none that can be read, or it has more than `most` bytes.
+    """
+    try:
+        about = os.stat(path)  # before it is opened: to open a pipe may take for ever
+        if stat.S_ISREG(about.st_mode) and about.st_size <= most:
+            return Path(path).read_bytes()
+    except (OSError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", error) or "not enough memory"
+        raise InputError(f"{path}: cannot be read ({reason})") from None
+    if stat.S_ISREG(about.st_mode):
+        raise InputError(f"{path}: expected a file of at most {most} bytes, got {about.st_size}")
+    what = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
+    raise InputError(f"{path}: cannot be read (expected a file, got {what})")
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
@@ -22,11 +44,12 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         InputError: the place cannot be written to; what was there before is there still.
     """
     path = Path(path)
-    beside = path.parent / f".{os.getpid()}-{get_ident()}{PART}"
+    beside = path.parent / f".{os.getpid()}-{get_ident()}.part"  # see UNWHOLE
     try:
         if isinstance(content, str):  # file names in it may hold bytes that are no characters
             content = content.encode(errors="surrogateescape")
-        with open(beside, "wb") as file:
+        beside.unlink(missing_ok=True)  # of a process of this number that was killed
+        with open(beside, "xb") as file:  # never through a link that somebody laid there
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # else a power cut could leave the new name with nothing in it
@@ -59,9 +82,9 @@ def held(folder: Path, message: str):
 
     The operating system lets go when the process ends, however it ends.
     """
-    path = folder / ".lock"
+    path = folder / LOCK
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
     try:
@@ -71,7 +94,8 @@ def held(folder: Path, message: str):
             yield
         finally:
             with suppress(OSError):  # Windows removes no file that is open
-                path.unlink()
+                if not os.fstat(file).st_size:  # ours is empty
+                    path.unlink()
     finally:
         os.close(file)
 

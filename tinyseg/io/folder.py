@@ -1,196 +1,295 @@
-"""Images and masks on disk: a folder of files, large and small, grey and colour, becomes one `Dataset`.
+"""Images and masks on disk become one `Dataset`: whole images of any sizes, formats and codes.
 
-Four steps: pair the files, read their pixels (pixels.py), cut out the centre square, resize it. What cannot
-be read rightly is refused, never guessed, and what was found is kept for a user to see.
+Pair the files (pairing.py), look at all masks to learn what their values mean (masks.py), read each image
+with its mask (pixels.py), resize both. What cannot be read rightly is refused, never guessed, and what was
+found is kept for a user to see.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from tinyseg.data.dataset import Dataset
-from tinyseg.errors import InputError, listed
-from tinyseg.io.pixels import SUFFIXES, binary, centre_square, label_values, read_pixels
-from tinyseg.io.preprocessing import Preprocessing, bits_in_use, planes, resize
+from tinyseg.data.dataset import Dataset, of_any_size
+from tinyseg.errors import InputError
+from tinyseg.io.masks import Census, Meaning, meaning_of
+from tinyseg.io.pairing import Found, Pair, find_pairs
+from tinyseg.io.pixels import READ_LIMIT, Page, read_pages
+from tinyseg.io.preprocessing import Levels, Preprocessing, in_window, is_deep, resize, window_of
+from tinyseg.io.rle import decode
+from tinyseg.io.tiles import GB, free_memory
 from tinyseg.ops import UNLABELLED
 
-CLUTTER = ("desktop.ini", "ehthumbs.db", "thumbs.db")  # left behind by file managers
+Window = tuple[float | str, float | str]  # --window: levels, or shares of the training's pixels such as "1%"
 
 
-def load_folder(path: str | Path, size: int, *, channels: int = 1, label_maps: bool = False) -> Dataset:
-    """Load every image of a folder with its mask: cropped to the centre square, size x size pixels.
+@dataclass(frozen=True)
+class OwnLabels:
+    """The labels of images at their files' own size, read when one asks: indexed as an array (N,)."""
 
-    Two layouts are understood, in any mixture of formats:
+    places: tuple[tuple[Pair, int, tuple[tuple[int, int], ...]], ...]  # pair, page, (H, W) of all its pages
+    meaning: Meaning
+    memory: float
 
-    - Kaggle's: `<subject>_<image>.tif` beside `<subject>_<image>_mask.tif`;
-    - folders `images/` and `masks/` below `path`, with equal names up to the suffix.
+    def __len__(self) -> int:
+        return len(self.places)
 
-    What stands before a name's last underscore is its subject; an image without one is a subject by itself.
-    So are all images in `images/` if they share one such beginning (img_1, img_2: a collection, not a
-    patient). Names sort naturally, 2 before 10.
+    def __getitem__(self, index):
+        if isinstance(index, int | np.integer):
+            pair, page, shapes = self.places[index]
+            return labels_of(pair, shapes, self.meaning, self.memory)[page]
+        return replace(self, places=tuple(self.places[i] for i in np.arange(len(self))[index]))
 
-    Images come out as (N, channels, size, size) float32 in [0, 1], grey or red, green and blue. 8-bit files
-    are divided by 255. 16-bit files often hold 10 or 12 bits, so all of a folder are divided by
-    2**bits - 1, with as many bits (8 at least) as the brightest pixel among them needs.
 
-    Masks hold 0 and 1, or 0 and the brightest value (255, 65535), each file for itself; they come out
-    as labels (N, size, size) uint8, 1 where at least half is covered. With `label_maps`, each value that
-    is found in any of the files is a class, in rising order, and 255 says that nobody annotated a pixel.
-    Only where there is nothing but 0 and 255 in all of them are these the two classes. They come out as
-    labels (N, size, size) uint8, classes by number and UNLABELLED, whichever covers most.
+@dataclass(frozen=True)
+class Loaded:
+    """What a folder holds, before anybody has said which levels are black and white."""
+
+    data: Dataset  # images of 8 bits in [0, 1], those of more with the levels of their files
+    dtypes: tuple[np.dtype, ...]  # of each image's file
+    levels: tuple[Levels | None, ...]  # of each that has more than 8 bits
+    parts: tuple[str, ...]  # "train", "val" or "test", where the folder has a split of its own
+    own_counts: np.ndarray  # (N, 256): pixels of each label at the files' own size
+    found: Found
+    masks: str  # in words, how they are read
+    turned: int  # how many images were set upright
+
+    def window(self, train: np.ndarray, wanted: Window | None = None) -> tuple[float, float] | None:
+        """The window of all files of more than 8 bits: as wanted, or by those of the training, (N,) bool."""
+        deep = [i for i, levels in enumerate(self.levels) if levels]
+        if not deep:
+            if wanted:
+                raise InputError("--window: expected images of more than 8 bits, got none; leave it out")
+            return None
+        seen = [i for i in deep if train[i]] or deep
+        if wanted is None:
+            try:
+                return window_of([levels for i in seen if (levels := self.levels[i])])
+            except ValueError as error:
+                raise InputError(f"{self.data.names[seen[0]]} and others: {error}") from None
+        low, high = (self._level(end, seen) for end in wanted)
+        if low >= high:
+            raise InputError(f"--window: expected a lower and a higher level, got {low:g} and {high:g}")
+        return low, high
+
+    def _level(self, end: float | str, seen: list[int]) -> float:
+        if not isinstance(end, str):
+            return float(end)
+        values = [self.data.images[i].ravel() for i in seen]
+        every = max(1, sum(map(len, values)) // 10**7)  # enough for a percentile
+        return float(np.percentile(np.concatenate([one[::every] for one in values]), float(end.rstrip("%"))))
+
+    def ready(self, train: np.ndarray | None = None, window: Window | None = None) -> Dataset:
+        """The images in [0, 1], by a window that only those of the training decide on, (N,) bool."""
+        train = np.ones(len(self.data), bool) if train is None else train
+        ends = self.window(train, window)
+        images = of_any_size(
+            in_window(image, dtype, ends) if is_deep(dtype) else image
+            for image, dtype in zip(self.data.images, self.dtypes)
+        )
+        return replace(self.data, images=images, preprocessing=replace(self.data.preprocessing, window=ends))
+
+
+def load_folder(
+    path: str | Path,
+    size: int = 64,
+    *,
+    channels: int = 1,
+    label_maps: bool = False,
+    window: Window | None = None,
+) -> Dataset:
+    """Every image of a folder with its mask, whole, the shorter side resized to `size` pixels (0: as it is).
+
+    The folder has one of the layouts that pairing.py knows. The images come out as float32 in [0, 1], with 1
+    channel (grey), 3 (colour), or as many as all files have. The labels come out as uint8: of masks 0 and 1,
+    where a pixel is 1 if at least half of what it covers is; with `label_maps` a number for each value that
+    is found in any of the files, in rising order, or UNLABELLED, whichever covers most.
 
     Raises:
-        InputError: a folder, a pair or a file that cannot be used; the message names it.
+        InputError: a folder, a pair or a file that cannot be used; the message names it, and all others.
     """
-    if size < 1:
-        raise InputError(f"{path}: expected a size of at least 1 pixel, got {size}")
-    pairs = find_pairs(Path(path))
-    kaggle = not (Path(path) / "images").is_dir()
-    images = np.empty((len(pairs), channels, size, size), np.float32)
-    labels = np.empty((len(pairs), size, size), np.uint16)  # values of files, numbered below
-    kinds, bits, deep, values, one_bit = [], [], [], set(), False
-    for i, (image_file, mask_file) in enumerate(pairs.values()):
-        image, mask = read_pixels(image_file), read_pixels(mask_file, indices=label_maps)
-        if image.shape[:2] != mask.shape[:2]:
-            wanted, got = ("{1}x{0}".format(*pixels.shape) for pixels in (image, mask))
-            raise InputError(f"{mask_file}: expected the size of {image_file}, {wanted}, got {got}")
-        images[i] = [resize(plane, (size, size)) for plane in planes(centre_square(image), channels)]
-        if label_maps:
-            one_bit = one_bit or mask.dtype == bool
-            mask = label_values(mask, mask_file)
-            values |= set(np.unique(mask).tolist())
-            check_values(values, path)
-            labels[i] = largest(centre_square(mask), size)
-        else:
-            labels[i] = resize(centre_square(binary(mask, mask_file)), (size, size)) >= 0.5
-        kinds.append(kind(image))
-        bits.append(bits_in_use(image))
-        deep.append(image.dtype == np.uint16)
-    deepest = max((b for b, is_deep in zip(bits, deep) if is_deep), default=None)
-    bits = [deepest if deepest and is_deep else b for b, is_deep in zip(bits, deep)]
-    images /= np.array([2**b - 1 for b in bits], np.float32)[:, None, None, None]
-    preprocessing = Preprocessing(size, channels, deepest)
-    if label_maps:
-        if one_bit and values - {0, 255}:
-            raise InputError(f"{path}: expected label maps of one kind, got masks of 1 bit among them")
-        labels, preprocessing = numbered(labels, values, preprocessing, path)
-    of_each = subjects(pairs, kaggle=kaggle)
-    return Dataset(images, labels, tuple(pairs), of_each, preprocessing.names, preprocessing, tuple(kinds))
+    found = find_pairs(Path(path))
+    return read_found(
+        found, Preprocessing(_checked(size, path), channels), two=not label_maps, window=window
+    ).ready(window=window)
+
+
+def _checked(size: int, path) -> int:
+    if size < 0:
+        raise InputError(f"{path}: expected a size of at least 1 pixel, or 0 for the images' own, got {size}")
+    return size
+
+
+def read_found(
+    found: Found,
+    preprocessing: Preprocessing,
+    *,
+    two: bool,
+    values: str | tuple[int, ...] | None = None,
+    ignore: int | str | None = None,
+    colours: dict[int, str] | None = None,
+    window: Window | None = None,
+    memory: float | None = None,
+) -> Loaded:
+    """Read pairs of images and masks.
+
+    Args:
+        found: the pairs.
+        preprocessing: size and channels; its window and masks are found out here.
+        two, values, ignore, colours: as of `masks.meaning_of`.
+        window: as wanted; one that begins below 0 says that 16-bit levels are signed numbers.
+        memory: bytes that all images together may take (None: half of what is free), and one file, if that is
+            more than READ_LIMIT.
+
+    Raises:
+        InputError: files that cannot be used; the message names them all.
+    """
+    limit, room = max(READ_LIMIT, memory or 0), memory or free_memory()
+    faults: list[str] = []
+    census = Census()
+    for pair in found.pairs:
+        for file in pair.masks:
+            with_faults(faults, count_pages, census, file, limit)
+    refuse(faults)
+    meaning, said = Meaning(above=0), "run lengths of a CSV"
+    if census.counts:
+        source = found.pairs[0].image.parent
+        meaning, said = meaning_of(
+            census, two=two, values=values, ignore=ignore, colours=colours, source=source
+        )
+    elif values or ignore or colours:
+        raise InputError("--mask-values, --ignore, --colours: expected masks in files, got none")
+    low = window[0] if window and not isinstance(window[0], str) else 0.0
+    preprocessing = replace(preprocessing, masks=meaning, window=(low, low + 1) if low < 0 else None)
+    columns: dict[str, list] = {name: [] for name in ("images", "labels", "names", "subjects", "kinds")}
+    places, dtypes, levels, parts, counts, turned, taken = [], [], [], [], [], 0, 0
+    for pair in found.pairs:
+        pages = with_faults(faults, read_pages, pair.image, memory=limit)
+        if pages is None:
+            continue
+        shapes = tuple(page.pixels.shape[:2] for page in pages)
+        known = with_faults(
+            faults, labels_of, pair, shapes, meaning, limit, any(page.turned for page in pages)
+        )
+        for i, page in enumerate(pages if known else []):
+            height, width = preprocessing.shape(page.pixels)
+            taken += height * width * (4 * preprocessing.channels + 1)
+            if taken > room or 16 * height * width > limit:
+                raise InputError(
+                    f"{pair.image}: expected images that fit into memory, got {width} x {height} pixels at "
+                    f"--size {preprocessing.size}, {taken / GB:.1f} GB with those before it, and "
+                    f"{min(room, limit) / GB:.1f} GB are allowed; a smaller --size, or --memory GB"
+                )
+            image = with_faults(faults, preprocessing.resized, page.pixels, named=pair.image)
+            if faults:  # there is no use for the rest but to name what is wrong with it
+                continue
+            deep = is_deep(page.pixels.dtype)
+            columns["images"].append(image if deep else in_window(image, page.pixels.dtype, None))
+            columns["labels"].append(resized_labels(known[i], (height, width)))
+            columns["names"].append(pair.name + (f"_page{i + 1}" if len(pages) > 1 else ""))
+            columns["subjects"].append(pair.subject)
+            columns["kinds"].append(kind(page.pixels))
+            places.append((pair, i, shapes))
+            dtypes.append(page.pixels.dtype)
+            levels.append(Levels.of(page.pixels) if deep else None)
+            parts.append(pair.part)
+            counts.append(np.bincount(known[i].ravel(), minlength=UNLABELLED + 1))
+        turned += any(page.turned for page in pages)
+    refuse(faults)
+    images, labels = (of_any_size(columns.pop(name)) for name in ("images", "labels"))
+    alike = all(shapes[page] == one.shape for (_, page, shapes), one in zip(places, labels))
+    own = None if alike else OwnLabels(tuple(places), meaning, limit)
+    of_each = {name: tuple(column) for name, column in columns.items()}
+    data = Dataset(
+        images, labels, **of_each, class_names=meaning.names, preprocessing=preprocessing, own_labels=own
+    )
+    return Loaded(data, tuple(dtypes), tuple(levels), tuple(parts), np.array(counts), found, said, turned)
+
+
+def count_pages(census: Census, file: Path, memory: float) -> None:
+    """Count the values of a mask file."""
+    for page in read_pages(file, memory=memory, mask=True):
+        census.add(page, file)
+
+
+def with_faults(faults: list[str], do: Callable, *args, named: Path | None = None, **how):
+    """What `do` returns; or None, with its error among the faults, all of which are named at once."""
+    try:
+        return do(*args, **how)
+    except ValueError as error:  # an InputError names its file
+        faults.append(f"{named}: {error}" if named else str(error))
+
+
+def refuse(faults: list[str], most: int = 20) -> None:
+    """One error for all faults."""
+    if not faults:
+        return
+    if len(faults) == 1:
+        raise InputError(faults[0])
+    more = f"; and {len(faults) - most} more" if faults[most:] else ""
+    raise InputError(f"{len(faults)} files cannot be used: {'; '.join(faults[:most])}{more}")
+
+
+def labels_of(
+    pair: Pair, shapes: tuple[tuple[int, int], ...], meaning: Meaning, memory: float, turned: bool = False
+) -> list[np.ndarray]:
+    """The labels of each page of an image, (H, W) uint8, as its masks have them; of several masks, all parts.
+
+    Raises:
+        InputError: another size, other pages or values than expected, or parts that contradict each other.
+    """
+    if pair.runs is not None:
+        if len(shapes) > 1:
+            raise InputError(f"{pair.image}: expected one page for run lengths, got {len(shapes)}")
+        runs = [decode(text, shapes[0]) for text in pair.runs]
+        return [np.any(runs, axis=0).astype(np.uint8) if runs else np.zeros(shapes[0], np.uint8)]
+    merged = [np.zeros(shape, np.uint8) for shape in shapes]
+    for number, file in enumerate(pair.masks):
+        pages = read_mask(file, memory)
+        if len(pages) != len(shapes):
+            raise InputError(f"{file}: expected {len(shapes)} pages, as {pair.image} has, got {len(pages)}")
+        for i, (page, shape) in enumerate(zip(pages, shapes)):
+            if page.pixels.shape[:2] != shape:
+                wanted, got = ("{1}x{0}".format(*one) for one in (shape, page.pixels.shape))
+                way_out = "; the image was set upright by its EXIF tag, and the mask is not" if turned else ""
+                raise InputError(f"{file}: expected the size of {pair.image}, {wanted}, got {got}{way_out}")
+            labels = meaning.labels(page, file)
+            merged[i] = _both(merged[i], labels, file) if number else labels
+    return merged
+
+
+@lru_cache(maxsize=1)
+def read_mask(file: Path, memory: float) -> list[Page]:
+    """The pages of a mask. The last file is remembered, because a stack's pages are asked for in turn."""
+    return read_pages(file, memory=memory, mask=True)
+
+
+def _both(one: np.ndarray, other: np.ndarray, file: Path) -> np.ndarray:
+    """The labels of two parts of one mask: where one has nothing, what the other has."""
+    nothing = (one == 0) | (one == UNLABELLED)
+    if (~nothing & (other != 0) & (other != UNLABELLED) & (one != other)).any():
+        raise InputError(f"{file}: expected parts of one mask, got another class where a part before has one")
+    return np.where(nothing & (other != UNLABELLED), np.where(other == 0, one, other), one)
+
+
+def resized_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The label that covers most of each new cell, (H, W) to `shape`; of equals the lowest, of a mask's 1."""
+    if labels.shape == shape:
+        return labels
+    values = np.unique(labels)
+    if values[-1] <= 1:
+        return (resize(labels, shape) >= 0.5).astype(np.uint8)
+    return values[np.argmax([resize(labels == value, shape) for value in values], axis=0)]
 
 
 def kind(image: np.ndarray) -> str:
     """What a file held, in words: its size and its depth."""
-    bits = {"bool": "1-bit", "uint8": "8-bit", "uint16": "16-bit"}[image.dtype.name]
-    colour = "grey" if image.ndim == 2 else "colour"
-    return f"{image.shape[1]} x {image.shape[0]} pixels, {bits} {colour}"
-
-
-def largest(labels: np.ndarray, size: int) -> np.ndarray:
-    """Each new cell gets the value that covers most of it, of equals the lowest: (S, S) to (size, size)."""
-    values = np.unique(labels)
-    covered = [resize(labels == value, (size, size)) for value in values]
-    return values[np.argmax(covered, axis=0)]
-
-
-def check_values(values: set, path: str | Path, least: int = 0) -> None:
-    """Refuse fewer than `least` classes, or more than the numbers below UNLABELLED tell apart."""
-    classes = len(values - {UNLABELLED} if values != {0, UNLABELLED} else values)
-    if not least <= classes < UNLABELLED:
-        raise InputError(
-            f"{path}: expected label maps of 2 to {UNLABELLED - 1} classes, "
-            f"got the values {listed(sorted(values))}"
-        )
-
-
-def numbered(stored: np.ndarray, values: set, preprocessing: Preprocessing, path: str | Path):
-    """Label maps' values as numbers of classes, uint8; and the preprocessing, which knows the values."""
-    check_values(values, path, least=2)
-    sparse = values != {0, UNLABELLED}  # else these two are an ordinary mask's
-    classes = sorted(values - {UNLABELLED} if sparse else values)
-    labels = np.searchsorted(classes, stored).astype(np.uint8)
-    if sparse:
-        labels[stored == UNLABELLED] = UNLABELLED
-    names = tuple(f"value {value}" for value in classes)
-    return labels, replace(preprocessing, values=tuple(classes), names=names)
-
-
-def find_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """{name: (image file, mask file)} of either layout, in natural order."""
-    image_folder, mask_folder = folder / "images", folder / "masks"
-    if image_folder.is_dir() or mask_folder.is_dir():
-        images, masks = image_files(image_folder), image_files(mask_folder)
-    else:
-        files = image_files(folder)
-        images = {stem: file for stem, file in files.items() if not stem.endswith("_mask")}
-        masks = {stem.removesuffix("_mask"): file for stem, file in files.items() if stem.endswith("_mask")}
-    if not images and not masks:
-        layouts = "<subject>_<image>.tif with <subject>_<image>_mask.tif, or images/ with masks/"
-        raise InputError(f"{folder}: expected {layouts}, got no image file")
-    orphans = sorted(images.keys() ^ masks.keys(), key=natural)
-    if orphans:
-        file, partner = (images | masks)[orphans[0]], "mask" if orphans[0] in images else "image"
-        more = f" ({len(orphans) - 1} more files lack theirs)" if orphans[1:] else ""
-        raise InputError(f"{file}: expected its {partner} to be there too, got none{more}")
-    return {name: (images[name], masks[name]) for name in sorted(images, key=natural)}
-
-
-def image_files(folder: Path) -> dict[str, Path]:
-    """{name without suffix: file} of a folder's images; hidden files and clutter are passed over."""
-    try:
-        files = sorted(file for file in folder.iterdir() if not file.is_dir())
-    except OSError as error:
-        raise InputError(f"{folder}: expected a folder of images, got: {error.strerror}") from None
-    by_stem: dict[str, Path] = {}
-    for file in files:
-        if file.name.startswith(".") or file.name.lower() in CLUTTER:
-            continue
-        if file.suffix.lower() not in SUFFIXES:
-            raise InputError(f"{file}: expected an image ({' '.join(SUFFIXES)}), got an unsupported format")
-        if file.stem in by_stem:
-            raise InputError(f"{file}: expected one file of this name, got {by_stem[file.stem].name} as well")
-        by_stem[file.stem] = file
-    return by_stem
-
-
-def images_in(place: Path) -> list[Path]:
-    """A file itself; of a folder, or `images/` in it, all image files in natural order but the masks."""
-    if not place.exists():
-        raise InputError(f"{place}: expected an image or a folder of images, got nothing of this name")
-    if not place.is_dir():
-        return [place]
-    place = place / "images" if (place / "images").is_dir() else place
-    files = [f for f in place.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
-    stems = {file.stem for file in files}
-    images = [f for f in files if not (f.stem.endswith("_mask") and f.stem.removesuffix("_mask") in stems)]
-    images = [file for file in images if not file.is_dir()]
-    if not images:
-        raise InputError(f"{place}: expected images ({' '.join(SUFFIXES)}), got none")
-    return sorted(images, key=lambda file: natural(file.name))
-
-
-def truth_of(image: Path) -> Path | None:
-    """The true mask of an image file in either layout, if there is one."""
-    places = [(image.parent, f"{image.stem}_mask")]
-    if image.parent.name == "images":
-        places.append((image.parent.parent / "masks", image.stem))
-    ends = [case for suffix in SUFFIXES for case in (suffix, suffix.upper(), suffix.title())]
-    candidates = (folder / (stem + end) for folder, stem in places for end in ends)
-    return next((file for file in candidates if file.is_file()), None)
-
-
-def natural(name: str) -> tuple:
-    """A sort key by which numbers inside a name count as numbers: 2 before 10."""
-    parts = re.split(r"(\d+)", name)  # text and digits alternate, so that like is compared with like
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
-
-
-def subjects(names: Iterable[str], *, kaggle: bool) -> tuple[str, ...]:
-    """Whom each image was taken from: `12` for `12_3`; an image without an underscore is by itself."""
-    names = tuple(names)
-    before = tuple(name.rpartition("_")[0] or name for name in names)
-    return before if kaggle or len(set(before)) > 1 else names
+    bits = f"{1 if image.dtype == bool else 8 * image.itemsize}-bit"
+    signs = {"i": " signed", "f": " float"}.get(image.dtype.kind, "")
+    samples = 1 if image.ndim == 2 else image.shape[2]
+    colour = {1: "grey", 3: "colour"}.get(samples, f"of {samples} channels")
+    return f"{image.shape[1]} x {image.shape[0]} pixels, {bits}{signs} {colour}"

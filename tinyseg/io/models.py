@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, fields, is_dataclass, replace
-from io import BytesIO
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import numpy as np
 
-from tinyseg.errors import InputError
+from tinyseg.errors import InputError, brief
 from tinyseg.io.files import write_whole
+from tinyseg.io.masks import Meaning
+from tinyseg.io.npz import json_in, packed, read_arrays
 from tinyseg.io.preprocessing import Preprocessing
+from tinyseg.layers import BatchNorm, Block, Conv2d, InstanceNorm, prefixed
 from tinyseg.networks import DilatedFCN
 
-VERSION = 3
+VERSION = 4
 ABOUT = "tinyseg"  # the entry that holds the JSON
+MOST_LETTERS = 2**18  # of the JSON
 TAKEN = {ABOUT, "file", "allow_pickle"}  # np.savez takes the last two for arguments of its own
 
 
@@ -32,17 +34,15 @@ def save(path: str | Path, net: Any, params: dict, state: dict, preprocessing: P
 
     Raises:
         InputError: the place cannot be written to.
-        ValueError: the arrays are not the network's, or the preprocessing makes images that are not the
-            network's; the message names what.
+        ValueError: the arrays are not the network's, or a name or their size is beyond what a file may have,
+            or the preprocessing makes images that are not the network's; the message names what.
     """
     if found := mismatch(net, params | state) or _misfit(net, preprocessing):
         raise ValueError(f"save: {found}")
     about = {"version": VERSION, "kind": type(net).__name__, "network": architecture(net)}
     about["description"] = description(net)
     about["preprocessing"] = asdict(preprocessing)
-    content, arrays = BytesIO(), {ABOUT: np.array(json.dumps(about)), **params, **state}
-    np.savez(content, **arrays)  # type: ignore[arg-type]  # which takes names for flags
-    write_whole(path, content.getvalue())
+    write_whole(path, packed({ABOUT: np.array(json.dumps(about)), **params, **state}))
 
 
 def load(path: str | Path, net: Any = None) -> tuple[Any, dict, dict, Preprocessing]:
@@ -53,34 +53,35 @@ def load(path: str | Path, net: Any = None) -> tuple[Any, dict, dict, Preprocess
         net: the network, if it is one of your own; of a `DilatedFCN` the file knows the architecture.
 
     Raises:
-        InputError: no such file, not a tinyseg model, truncated, of another version or another network, or an
-            array that is missing, of no use, of another shape or dtype, or not finite; the message names it.
+        InputError: no such file, not a tinyseg model, truncated, too large, of another version or another
+            network, or an array that is missing, of no use, of another shape or dtype, or not finite; the
+            message names it.
     """
     arrays, about = _read(path)
     kind, described = about.get("kind"), about.get("network")
     if described is None and net is None:
         raise InputError(
-            f"{path}: holds a network of the kind {kind}, and a file never says what code to run; "
+            f"{path}: holds a network of the kind {brief(kind)}, and a file never says what code to run; "
             f"make that network and call load(path, net)"
         )
     if net is not None and (kind != type(net).__name__ or (described is None) != (architecture(net) is None)):
-        raise InputError(f"{path}: expected a network of the kind {type(net).__name__}, got {kind}")
+        raise InputError(f"{path}: expected a network of the kind {type(net).__name__}, got {brief(kind)}")
     try:
-        preprocessing = _built(Preprocessing, about["preprocessing"])
+        how = about["preprocessing"]
+        preprocessing = _built(Preprocessing, how | {"masks": _built(Meaning, how["masks"])})
         if described is not None:
             saved = _built(DilatedFCN, described)
             if net is not None and net != saved:
                 raise ValueError(f"it is {saved}, expected {net}")
             net = net or saved
-        found = mismatch(net, arrays) or _misfit(net, preprocessing)
-        if not found and about.get("description") not in (None, description(net)):
-            found = f"expected {description(net)}, got {about['description']}"
-    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise InputError(f"{path}: its network cannot be built ({error})") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path}: its network cannot be built ({brief(error)})") from None
+    found = mismatch(net, arrays) or _misfit(net, preprocessing)
+    if not found and about.get("description") not in (None, description(net)):
+        found = f"expected {description(net)}, got {about['description']}"
     if found:
-        raise InputError(f"{path}: {found}")
-    params, state = net.init(np.random.default_rng(0))
-    ours = ({name: arrays[name] for name in names} for names in (params, state))
+        raise InputError(f"{path}: {brief(found)}")
+    ours = ({name: arrays[name] for name in names} for names in shapes(net))
     return net, *ours, preprocessing
 
 
@@ -100,25 +101,19 @@ def description(net) -> str | None:
 
 def _read(path) -> tuple[dict, dict]:
     """(arrays, about): all that is in the file."""
+    arrays = read_arrays(path)
     try:
-        content = BytesIO(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
-    if not is_zipfile(content):
-        raise InputError(f"{path}: not a whole .npz file (no zip archive, or its end is missing)")
-    try:
-        with np.load(content, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # what a damaged file sets off inside a decoder may be anything
-        raise InputError(f"{path}: not a whole .npz file ({error})") from None
-    try:
-        about = json.loads(str(arrays.pop(ABOUT)))
+        about = json_in(arrays.pop(ABOUT), MOST_LETTERS, parse_constant=_refuse)
         version = about["version"]
-    except (KeyError, ValueError, TypeError, RecursionError):
+    except (KeyError, ValueError, TypeError):
         raise InputError(f"{path}: an .npz file, but not a tinyseg model") from None
     if version != VERSION:
-        raise InputError(f"{path}: of format version {version}; this tinyseg reads version {VERSION}")
+        raise InputError(f"{path}: of format version {brief(version)}; this tinyseg reads version {VERSION}")
     return arrays, about
+
+
+def _refuse(constant: str):
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _built(kind, values: dict):
@@ -136,27 +131,60 @@ def _misfit(net, preprocessing: Preprocessing) -> str | None:
     channels, classes = getattr(net, "channels", None), getattr(net, "classes", None)
     if channels not in (None, preprocessing.channels):
         return f"preprocessing makes {preprocessing.channels} channels, the network takes {channels}"
-    if classes not in (None, len(preprocessing.values)):
-        return f"preprocessing has {len(preprocessing.values)} classes, the network {classes}"
+    if classes not in (None, len(preprocessing.masks.values)):
+        return f"preprocessing has {len(preprocessing.masks.values)} classes, the network {classes}"
     return None
 
 
 def mismatch(net, arrays: dict) -> str | None:
     """What keeps these arrays from being the network's, in words; None if nothing does."""
-    quick = replace(net, weight_std=0.0) if type(net) is DilatedFCN else net  # shapes need no random numbers
-    params, state = quick.init(np.random.default_rng(0))
+    params, state = shapes(net)
     expected = params | state
     if clash := (TAKEN | (params.keys() & state.keys())) & expected.keys():
         return f"the key {sorted(clash)[0]!r} is not free"
     for name in sorted(arrays.keys() ^ expected.keys()):
         return f"array {name!r} is {'not of this network' if name in arrays else 'missing'}"
     for name, array in arrays.items():
-        want = np.asarray(expected[name])
-        array = np.asarray(array)
-        if array.shape != want.shape or array.dtype != want.dtype:
-            return f"{name} should be {want.dtype} {want.shape}, is {array.dtype} {array.shape}"
+        array, (dtype, shape) = np.asarray(array), expected[name]
+        if array.shape != shape or array.dtype != dtype:
+            return f"{name} should be {dtype} {shape}, is {array.dtype} {array.shape}"
         if not np.isfinite(array).all():
             return f"{name} holds a NaN or an infinity"
         if name in state and name.rpartition(".")[2] == "variance" and (array < 0).any():
             return f"{name} is negative"
     return None
+
+
+def shapes(net: Any) -> tuple[dict, dict]:
+    """(params, state) of a network: (dtype, shape) of each array by its name, in the order of `init`.
+
+    Those of a `DilatedFCN` follow from its fields, which may come from a stranger's file: no array is made.
+    """
+    if type(net) is DilatedFCN:
+        return _shapes(net.layers)
+    made = [
+        {name: (np.asarray(array).dtype, np.shape(array)) for name, array in arrays.items()}
+        for arrays in net.init(np.random.default_rng(0))
+    ]
+    return made[0], made[1]
+
+
+def _shapes(layers: dict[str, Any]) -> tuple[dict, dict]:
+    params: dict = {}
+    state: dict = {}
+    float32 = np.dtype(np.float32)
+    for name, layer in layers.items():
+        its_params: dict = {}
+        its_state: dict = {}
+        if isinstance(layer, Block):
+            its_params, its_state = _shapes({"conv": layer.conv, "norm": layer.norm})
+        elif isinstance(layer, Conv2d):
+            kernel = (layer.kernel, layer.kernel)
+            its_params["weight"] = float32, (layer.out_channels, layer.in_channels, *kernel)
+            its_params["bias"] = float32, (layer.out_channels,)
+        elif isinstance(layer, BatchNorm | InstanceNorm):
+            its_params = dict.fromkeys(("gamma", "beta"), (float32, (layer.channels,)))
+            its_state = dict.fromkeys(("mean", "variance") if layer.running else (), its_params["beta"])
+        params |= prefixed(its_params, name)
+        state |= prefixed(its_state, name)
+    return params, state

@@ -118,19 +118,31 @@ def wrapped(text: str, font, width: float) -> list[str]:
 def grid(
     rows: list[list[np.ndarray]], *, names: tuple[str, ...] = (), width: int = 192, gap: int = 4
 ) -> np.ndarray:
-    """Pictures of one size in rows, on light grey, each enlarged by a whole factor to about `width` pixels.
+    """Pictures in rows, on light grey, each in the middle of a cell as large as the largest of them.
 
-    Above stand `names`: one for each column, or one for all of them.
+    The longer side of a small one is enlarged by a whole factor to about `width` pixels. That of a large one
+    shrinks to twice as many. Above stand `names`: one for each column, or one for all of them.
     """
-    factor = max(1, round(width / rows[0][0].shape[1]))
-    enlarged = [[p.repeat(factor, axis=0).repeat(factor, axis=1) for p in row] for row in rows]
-    h, w, _ = enlarged[0][0].shape
+    scaled = [[_scaled(picture, width) for picture in row] for row in rows]
+    h = max(picture.shape[0] for row in scaled for picture in row)
+    w = max(2 * width // 3, *(picture.shape[1] for row in scaled for picture in row))  # a caption needs room
     sheet = np.full((len(rows) * (h + gap) + gap, len(rows[0]) * (w + gap) + gap, 3), 208, np.uint8)
-    for i, row in enumerate(enlarged):
+    for i, row in enumerate(scaled):
         for j, picture in enumerate(row):
-            top, left = gap + i * (h + gap), gap + j * (w + gap)
-            sheet[top : top + h, left : left + w] = picture
+            high, wide, _ = picture.shape
+            top, left = gap + i * (h + gap) + (h - high) // 2, gap + j * (w + gap) + (w - wide) // 2
+            sheet[top : top + high, left : left + wide] = picture
     return np.concatenate([captions(names, sheet.shape[1], max(14, w // 14)), sheet]) if names else sheet
+
+
+def _scaled(picture: np.ndarray, width: int) -> np.ndarray:
+    """A picture whose longer side has about `width` pixels, or up to twice as many: whole, or by area."""
+    longer = max(picture.shape[:2])
+    if longer > 2 * width:
+        size = [max(1, round(2 * width * side / longer)) for side in picture.shape[1::-1]]  # (w, h) for PIL
+        return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+    factor = max(1, round(width / longer))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def write_image(path: str | Path, picture: np.ndarray, *, pages: bool = False) -> None:

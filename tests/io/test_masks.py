@@ -1,0 +1,320 @@
+"""What masks mean: one reading where there is one, else a question that names the flag."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from tinyseg.errors import InputError
+from tinyseg.io.masks import Census, Meaning, meaning_of, numbers_of
+from tinyseg.io.pixels import Page, read_pages
+from tinyseg.ops import UNLABELLED
+
+RNG = np.random.default_rng(0)
+DISC = np.hypot(*np.mgrid[-20:20, -20:20]) < 9
+
+
+def read(files, tmp_path, *, two=True, suffix=".png", **flags):
+    """(meaning, words, labels of each) of arrays, or of functions that write a file."""
+    census, paths = Census(), []
+    for i, file in enumerate(files):
+        path = tmp_path / f"{i}{suffix}"
+        file(path) if callable(file) else Image.fromarray(file).save(path)
+        paths.append(path)
+        for page in read_pages(path, mask=True):
+            census.add(page, path)
+    meaning, words = meaning_of(census, two=two, source=tmp_path, **flags)
+    return meaning, words, [meaning.labels(read_pages(path, mask=True)[0], path) for path in paths]
+
+
+def grey(low, high, where=DISC):
+    return np.where(where, high, low).astype(np.uint8 if high < 256 else np.uint16)
+
+
+# Masks of one structure
+
+
+@pytest.mark.parametrize("high", [1, 128, 200, 254, 255, 65535])
+def test_two_values_are_a_mask(high, tmp_path):
+    _, words, labels = read([grey(0, high), grey(0, high, ~DISC), grey(0, high, DISC & False)], tmp_path)
+    np.testing.assert_array_equal(labels, [DISC, ~DISC, DISC & False])
+    assert words == f"{high} is structure, 0 is background"
+
+
+def test_zero_and_one_in_some_files_and_zero_and_255_in_others_are_the_same(tmp_path):
+    _, words, labels = read([grey(0, 1), grey(0, 255), grey(0, 255, DISC | True)], tmp_path)
+    np.testing.assert_array_equal(labels, [DISC, DISC, DISC | True])
+    assert words == "1 and 255 are structure, each in its files; 0 is background"
+
+
+def test_two_values_above_zero_are_background_and_structure(tmp_path):
+    meaning, words, labels = read([grey(1, 2), grey(1, 2, ~DISC)], tmp_path)
+    np.testing.assert_array_equal(labels, [DISC, ~DISC])
+    assert words == "2 is structure, 1 is background" and meaning.values == (1, 2)
+
+
+def test_different_values_in_different_files_are_a_question(tmp_path):
+    with pytest.raises(
+        InputError, match=r"got 0 \(.*\), 1 \(.*\), 2 .*--mask-values nonzero .* BACKGROUND,STRUCTURE"
+    ):
+        read([grey(0, 1), grey(0, 2)], tmp_path)
+
+
+def jpeg(mask, quality=90):
+    return lambda path: Image.fromarray(grey(0, 255, mask)).save(path, "JPEG", quality=quality)
+
+
+def test_a_jpeg_mask_is_cut_at_half(tmp_path):
+    big = DISC.repeat(3, axis=0).repeat(3, axis=1)
+    meaning, words, labels = read([jpeg(big), jpeg(~big)], tmp_path, suffix=".jpg")
+    np.testing.assert_array_equal(labels, [big, ~big])
+    assert 120 < meaning.above < 135 and "is structure" in words and "between" in words
+
+
+def test_smoothed_edges_are_cut_at_half(tmp_path):
+    big = DISC.repeat(4, axis=0).repeat(4, axis=1)
+    soft = np.rint(255 * gaussian_filter(big.astype(float), 1)).astype(np.uint8)
+    _, _, (labels,) = read([soft], tmp_path)
+    np.testing.assert_array_equal(labels, soft > 127)
+    assert (labels != big).mean() < 0.01
+
+
+def objects(count, side=100):
+    """So many discs in rows, numbered from 1: what an instance map looks like."""
+    numbers = np.zeros((side, side), np.uint8)
+    for k in range(count):
+        top, left = divmod(k, side // 5)
+        numbers[5 * top : 5 * top + 3, 5 * left : 5 * left + 3] = k + 1
+    return numbers
+
+
+@pytest.mark.parametrize("count", [3, 20, 60, 200])
+def test_numbers_of_objects_are_a_question_and_not_smoothed_edges(count, tmp_path):
+    with pytest.raises(InputError, match="--mask-values nonzero .numbers of objects."):
+        read([objects(count)], tmp_path)
+
+
+def test_a_third_level_with_jpegs_noise_is_a_question(tmp_path):
+    three = np.full((120, 120), 0, np.uint8)
+    three[:80, :80], three[:12, :12] = 255, 128
+    with pytest.raises(InputError, match="expected a mask of two values"):
+        read([lambda path: Image.fromarray(three).save(path, "JPEG", quality=95)], tmp_path, suffix=".jpg")
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 90, 30), (255, 255, 0)])
+def test_one_colour_on_black_is_a_mask(colour, tmp_path):
+    picture = (DISC[..., None] * np.array(colour)).astype(np.uint8)
+    _, words, labels = read([picture, picture * 0], tmp_path)
+    np.testing.assert_array_equal(labels, [DISC, DISC & False])
+    assert "({},{},{}) is structure".format(*colour) in words
+
+
+def test_two_colours_without_black_are_a_question(tmp_path):
+    picture = np.where(DISC[..., None], [255, 0, 0], [0, 0, 255]).astype(np.uint8)
+    with pytest.raises(InputError, match=r"one of them black, got \(0,0,255\), \(255,0,0\).*--colours FILE"):
+        read([picture], tmp_path)
+    colours = {255: "sky", 255 << 16: "sun"}
+    meaning, words, (labels,) = read([picture], tmp_path, colours=colours)
+    np.testing.assert_array_equal(labels, DISC)
+    assert words == "(0,0,255) is sky, (255,0,0) is sun"
+    np.testing.assert_array_equal(meaning.picture(labels), picture)
+
+
+def test_the_shape_may_be_in_the_alpha_channel(tmp_path):
+    white = np.full((40, 40, 4), 255, np.uint8)
+    white[..., 3] = grey(0, 255)
+    meaning, words, labels = read([white, np.dstack([white[..., :3], 0 * white[..., 3]])], tmp_path)
+    np.testing.assert_array_equal(labels, [DISC, DISC & False])
+    assert meaning.alpha and "alpha" in words
+
+
+def test_a_palettes_numbers_count_and_of_black_and_white_what_one_sees(tmp_path):
+    def palette(*colours):
+        def write(path):
+            image = Image.fromarray(DISC.astype(np.uint8))
+            image.putpalette([level for colour in colours for level in colour])
+            image.save(path)
+
+        return write
+
+    for colours, expected in (
+        (((0, 0, 0), (128, 0, 0)), DISC),
+        (((9, 80, 7), (255, 255, 255)), DISC),
+        (((0, 0, 0), (255, 255, 255)), DISC),
+        (((255, 255, 255), (0, 0, 0)), ~DISC),
+    ):
+        _, _, (labels,) = read([palette(*colours)], tmp_path)
+        np.testing.assert_array_equal(labels, expected)
+
+
+def test_floats_from_0_to_1_are_a_mask(tmp_path):
+    for dtype in (np.float32, np.float64):
+        _, _, (labels,) = read([lambda p, d=dtype: np.save(p, DISC.astype(d))], tmp_path, suffix=".npy")
+        np.testing.assert_array_equal(labels, DISC)
+    page = Page(np.float32([[0, 0.25, 1]]))
+    np.testing.assert_array_equal(numbers_of(page, tmp_path), [[0, 64, 255]])
+    for wrong in ([[0, 0.5, 7]], [[np.nan, 1]]):
+        with pytest.raises(InputError, match="expected a mask of whole numbers"):
+            numbers_of(Page(np.float32(wrong)), tmp_path)
+
+
+# What the flags say
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("nonzero", lambda x: x > 0),
+        ("above:0", lambda x: x > 0),
+        ("above:7", lambda x: x > 7),
+        ("half", lambda x: x > 30),
+    ],
+)
+@pytest.mark.parametrize("two", [True, False])
+def test_a_threshold_says_what_structure_is(rule, expected, two, tmp_path):
+    numbers = objects(60)
+    meaning, words, (labels,) = read([numbers], tmp_path, values=rule, two=two)
+    np.testing.assert_array_equal(labels, expected(numbers))
+    assert words.endswith("is structure") and meaning.names == ("background", "structure")
+
+
+def test_values_are_classes_in_their_order(tmp_path):
+    numbers = RNG.choice(np.uint8([0, 128, 255]), (30, 30))
+    meaning, words, (labels,) = read([numbers], tmp_path, two=False, values=(255, 128, 0))
+    np.testing.assert_array_equal(
+        labels, np.searchsorted([0, 128, 255], numbers).max() - np.searchsorted([0, 128, 255], numbers)
+    )
+    assert meaning.names == ("value 255", "value 128", "value 0") and meaning.ignore is None
+    np.testing.assert_array_equal(meaning.picture(labels), numbers)
+    _, _, (labels,) = read([grey(0, 255)], tmp_path, values=(255, 0))
+    np.testing.assert_array_equal(labels, ~DISC)
+
+
+def test_values_that_are_not_named_are_refused_with_their_file(tmp_path):
+    with pytest.raises(InputError, match=r"1.png: expected the values 0, 1 that --mask-values names, got 2$"):
+        read([grey(0, 1), grey(0, 2)], tmp_path, values=(0, 1))
+    with pytest.raises(InputError, match="expected 2 values for a network of two classes, got 3"):
+        read([grey(0, 1)], tmp_path, values=(0, 1, 2))
+
+
+# Label maps
+
+
+def visible(levels):
+    return RNG.choice(np.uint8(levels), (30, 30))
+
+
+@pytest.mark.parametrize(
+    "levels", [(0, 128, 255), (0, 85, 170, 255), (0, 127, 255), (0, 64, 128, 192, 255), (0, 64, 255)]
+)
+def test_levels_that_are_spread_to_be_seen_make_255_a_question(levels, tmp_path):
+    with pytest.raises(
+        InputError, match="what 255 means, got .*--ignore none: a class .*--ignore 255: nobody annotated"
+    ):
+        read([visible(levels)], tmp_path, two=False)
+    numbers = visible(levels)
+    meaning, words, (labels,) = read([numbers], tmp_path, two=False, ignore="none")
+    assert meaning.values == levels
+    np.testing.assert_array_equal(np.array(levels)[labels], numbers)
+    meaning, words, (labels,) = read([numbers], tmp_path, two=False, ignore=255)
+    assert meaning.values == levels[:-1] and "255 is taken for not annotated" in words
+    np.testing.assert_array_equal(labels == UNLABELLED, numbers == 255)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        (0, 1, 255),
+        (0, 1, 2, 3, 255),
+        (0, 15, 255),
+        (0, 3, 10, 255),
+        (0, 10, 20, 30, 40, 50, 255),
+        (*range(150), 255),
+    ],
+)
+def test_beside_numbers_of_classes_255_is_what_nobody_annotated(levels, tmp_path):
+    numbers = visible(levels)
+    numbers.flat[: len(levels)] = levels
+    meaning, words, (labels,) = read([numbers], tmp_path, two=False)
+    assert meaning.values == levels[:-1] and meaning.ignore == 255
+    assert f"255 is taken for not annotated ({np.mean(numbers == 255):.1%} of all pixels)" in words
+    np.testing.assert_array_equal(labels == UNLABELLED, numbers == 255)
+
+
+def test_label_maps_of_0_and_1_beside_masks_of_0_and_255_are_a_question(tmp_path):
+    files = [grey(0, 1), grey(0, 255)]
+    with pytest.raises(
+        InputError, match="1.png: expected to know what 255 means.*--mask-values nonzero: 0 and 255"
+    ):
+        read(files, tmp_path, two=False)
+    _, _, labels = read(files, tmp_path, two=False, values="nonzero")
+    np.testing.assert_array_equal(labels, [DISC, DISC])
+    _, _, labels = read(files, tmp_path, two=False, ignore=255)
+    np.testing.assert_array_equal(labels[1] == UNLABELLED, DISC)
+
+
+def test_any_value_can_be_ignored(tmp_path):
+    numbers = visible((0, 1, 2, 9))
+    meaning, words, (labels,) = read([numbers], tmp_path, two=False, ignore=9)
+    assert meaning.values == (0, 1, 2) and "9 is taken for not annotated" in words
+    np.testing.assert_array_equal(labels == UNLABELLED, numbers == 9)
+    negative = np.where(DISC, -1, RNG.integers(0, 3, DISC.shape)).astype(np.int32)
+    write = lambda path: np.save(path, negative)  # noqa: E731
+    with pytest.raises(InputError, match="values of at least 0, got -1; --ignore -1 leaves it out"):
+        read([write], tmp_path, two=False, suffix=".npy")
+    _, _, (labels,) = read([write], tmp_path, two=False, suffix=".npy", ignore=-1)
+    np.testing.assert_array_equal(labels, np.where(DISC, UNLABELLED, negative))
+
+
+def test_colours_are_classes_and_are_written_as_such(tmp_path):
+    colours = np.uint8([(0, 0, 0), (0, 128, 0), (255, 255, 255), (128, 0, 0)])
+    picture = colours[RNG.integers(0, 4, (30, 30))]
+    meaning, words, (labels, black) = read([picture, picture[..., 0] * 0], tmp_path, two=False)
+    assert not black.any()
+    assert meaning.names == ("colour (0,0,0)", "colour (0,128,0)", "colour (128,0,0)", "colour (255,255,255)")
+    np.testing.assert_array_equal(meaning.picture(labels), picture)
+    named = {0: "ground", 128 << 8: "tree", 0xFFFFFF: "ignore", 128 << 16: "house"}
+    meaning, words, (labels,) = read([picture], tmp_path, two=False, colours=named)
+    assert meaning.names == ("ground", "tree", "house") and "(255,255,255) is ignore" in words
+    np.testing.assert_array_equal(labels == UNLABELLED, (picture == 255).all(axis=2))
+    with pytest.raises(InputError, match=r"expected the colours of --colours, got also \(255,255,255\)"):
+        read([picture], tmp_path, two=False, colours={k: v for k, v in named.items() if v != "ignore"})
+
+
+# A meaning
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"values": (0, 70000)}, "values: expected whole numbers from 0 to 65535"),
+        ({"values": (-1, 0)}, "values: expected whole numbers"),
+        ({"values": (0, "1")}, "values: expected whole numbers"),
+        ({"values": (0, 2**24), "colours": True}, "values: expected whole numbers from 0 to 16777215"),
+        ({"values": (0, 1, 2)}, "names: expected one for each of different values"),
+        ({"values": (1, 1)}, "names: expected one for each of different values"),
+        ({"values": (0, 1, 2), "names": "abc", "above": 0}, "above: expected a number, and two classes"),
+        ({"above": "0"}, "above: expected a number"),
+        ({"ignore": 255}, "ignore: expected another whole number than the classes', got 255"),
+        ({"ignore": 1.5}, "ignore: expected another whole number"),
+    ],
+)
+def test_fields_that_make_no_sense(fields, words):
+    with pytest.raises(ValueError, match=words):
+        Meaning(**fields)
+
+
+def test_fields_become_plain_values():
+    how = Meaning(values=np.array([3, 7]), names=iter("ab"))
+    assert how == Meaning((3, 7), ("a", "b")) and all(type(value) is int for value in how.values)
+    assert Meaning((0, 65535)).values == (0, 65535)
+
+
+def test_a_mask_with_another_value_is_refused_by_its_name(tmp_path):
+    how = Meaning((9, 2, 4), ("a", "b", "c"), ignore=255)
+    page = Page(np.uint8([[9, 2, 255], [2, 4, 9]]))
+    np.testing.assert_array_equal(how.labels(page, tmp_path / "a.png"), [[0, 1, 255], [1, 2, 0]])
+    with pytest.raises(InputError, match="a.png: expected a mask of the values 9, 2, 4, got 1, 8$"):
+        how.labels(Page(np.uint8([[8, 1, 2]])), tmp_path / "a.png")
+    assert how.picture(np.uint8([[0, 1, 2]])).dtype == np.uint8
+    assert Meaning((0, 300)).picture(np.uint8([[0, 1]])).tolist() == [[0, 300]]

@@ -1,0 +1,187 @@
+"""Which files are images, and which are their masks: told by the layout of a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tinyseg.errors import InputError, listed
+from tinyseg.io.listing import MOST_NAMED, Tree, one_line, relative, tree
+from tinyseg.io.pixels import has_image_suffix, stem_of
+
+IMAGE_WORDS = {"image", "images", "img", "imgs", "input", "inputs", "photos", "pictures", "scans"}
+MASK_WORDS = {
+    "annotation",
+    "annotations",
+    "ground_truth",
+    "groundtruth",
+    "gt",
+    "label",
+    "label_maps",
+    "labelmaps",
+}
+MASK_WORDS |= {"labels", "mask", "masks", "segmentation", "segmentations", "target", "targets", "truth"}
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass
+class Matched:
+    """What the layout of the folder `root` makes of its files."""
+
+    root: Path
+    suffix: str | None  # between the name of an image and the ending of its mask; None: see `common`
+    empty: bool  # whether an image may lack a mask
+    pairs: dict[str, tuple[Path, list[Path]]] = field(default_factory=dict)  # {name: (image, its masks)}
+    orphans: list[Path] = field(default_factory=list)  # masks without an image
+    passed_over: list[Path] = field(default_factory=list)
+    layouts: dict[str, None] = field(default_factory=dict)  # in words; a set that keeps its order
+
+    def add(self, folder: Path, pairs: Mapping[str, tuple[Path, list[Path]]]) -> None:
+        """Add a folder's pairs, by names relative to the root."""
+        self.pairs |= {
+            (folder.relative_to(self.root) / name).as_posix(): pair for name, pair in pairs.items()
+        }
+
+
+def lay_out(folder: Path, masks: Path | None, suffix: str | None, empty: bool) -> Matched:
+    """Pair what is in a folder and below: with the masks in another one, or by its own layout.
+
+    Raises:
+        InputError: two files of one name, or folders of which nothing says what they are.
+    """
+    matched = Matched(folder, suffix, empty)
+    if masks is None or masks.resolve() == folder.resolve():
+        _own_layout(tree(folder), matched)
+    else:  # either may be within the other
+        images = tree(folder, (os.path.realpath(masks),))
+        _two_folders(images, tree(masks, (os.path.realpath(folder),)), matched)
+    return matched
+
+
+def _own_layout(here: Tree, matched: Matched) -> None:
+    """Pair what is in a folder and below by the layout that it has."""
+    if (images := here.named(["images"])[:1]) and (masks := here.named(["masks"])[:1]):
+        _two_folders(images[0], masks[0], matched)
+        others = [file for other in here.folders if other not in images + masks for file in other.all()]
+        matched.passed_over += [*here.files, *others]
+        return
+    files, suffix = image_files(here.files, here.path), matched.suffix or "_mask"
+    if files and matched.suffix == "":
+        raise InputError(f"{here.path}: expected --masks DIR with --mask-suffix '', got all in one folder")
+    pairs, orphans = beside(files, suffix)
+    for folder in here.named(MASK_WORDS):
+        below = (image_files(f.files, f.path, clash=False) for f in folder.walk())
+        if not any(match(names, names, suffix) for names in below):  # else a folder like any other
+            kids = [f for f in here.folders if f != folder and f.has_images()]
+            only = kids[0] if len(kids) == 1 and not files and not folder.folders else here
+            images_at = (*here.named(IMAGE_WORDS), only)[0].path if kids or files else "DIR"
+            raise InputError(
+                f"{here.path}: expected images/ and masks/, or masks beside their images, got "
+                f"{folder.path.name}/; give --images {images_at} --masks {folder.path}, or rename the folders"
+            )
+    if matched.suffix and not matched.empty:  # who says which suffix masks have leaves other x_... of x aside
+        spare = [name for name, (_, masks) in pairs.items() if not masks and extends(name, pairs)]
+        matched.passed_over += [pairs.pop(name)[0] for name in spare]
+    matched.add(here.path, pairs)
+    matched.orphans += orphans
+    matched.passed_over += [file for file in here.files if not has_image_suffix(file.name)]
+    if any(masks for _, masks in pairs.values()):
+        matched.layouts[f"...{suffix} beside each"] = None
+    for folder in here.folders:
+        _own_layout(folder, matched)
+
+
+def _two_folders(images: Tree, masks: Tree, matched: Matched) -> None:
+    """Pair what is in a folder of images, such as images/, with what is in a folder of masks."""
+    names = f"{images.path.name}/ and {masks.path.name}/"
+    above = images.path if images.path == matched.root else images.path.parent
+    of_images, of_masks = image_files(images.all(), images.path), image_files(masks.all(), masks.path)
+    suffix = common(list(of_images), of_masks) if matched.suffix is None else matched.suffix
+    found = match(of_images, of_masks, suffix)
+    if (
+        len(of_images) == 1
+        and matched.suffix is None
+        and above != matched.root
+        and above.name.lower() not in PARTS
+    ):
+        found = {name: list(of_masks.values()) for name in of_images}
+        matched.layouts[f"for each image a folder with {names}"] = None
+    else:
+        matched.layouts[names + (f", masks with {suffix}" if suffix else "")] = None
+    matched.add(above, {name: (file, found.get(name, [])) for name, file in of_images.items()})
+    used = {mask for its in found.values() for mask in its}
+    for name, mask in of_masks.items():
+        if mask not in used:  # who says which suffix masks have says that others are none
+            is_mask = matched.suffix is None or with_suffix(matched.suffix).fullmatch(name)
+            (matched.orphans if is_mask else matched.passed_over).append(mask)
+    matched.passed_over += [file for file in images.all() + masks.all() if not has_image_suffix(file.name)]
+
+
+def name_in(file: Path, root: Path) -> str:
+    """A file's name in a folder, without its ending; macOS makes accents letters of their own."""
+    return unicodedata.normalize("NFC", stem_of(file.relative_to(root).as_posix()))
+
+
+def image_files(files: Iterable[Path], root: Path, *, clash: bool = True) -> dict[str, Path]:
+    """{name: file} of image files."""
+    by_name: dict[str, list[Path]] = {}
+    for file in files:
+        if has_image_suffix(file.name):
+            by_name.setdefault(name_in(file, root), []).append(file)
+    alike = [file for found in by_name.values() if found[1:] for file in found]
+    if alike and clash:
+        names = listed([relative(file, root) for file in alike], MOST_NAMED)
+        ways = "keep one of each, or put images and masks into folders images/ and masks/"
+        raise InputError(one_line(f"{root}: expected one image file of a name, got {names}; {ways}"))
+    return {name: found[0] for name, found in by_name.items()}
+
+
+def with_suffix(suffix: str) -> re.Pattern[str]:
+    """What masks are called: an image's name, the suffix, and perhaps _1, _2, ..., if there is a suffix."""
+    return re.compile(rf"(.+){re.escape(suffix)}(_[0-9]+)?" if suffix else "(.+)", re.I | re.S)
+
+
+def match(images: Iterable[str], masks: Mapping[str, Path], suffix: str) -> dict[str, list[Path]]:
+    """{name of an image: its masks}, of those that have any."""
+    pattern, names = with_suffix(suffix), set(images)
+    matched: dict[str, list[Path]] = {}
+    for name, mask in masks.items():
+        if (found := pattern.fullmatch(name)) and found[1] in names:
+            matched.setdefault(found[1], []).append(mask)
+    return matched
+
+
+def beside(files: Mapping[str, Path], suffix: str) -> tuple[dict[str, tuple[Path, list[Path]]], list[Path]]:
+    """Images and masks of one folder: {name: (image, its masks)}, and masks without an image."""
+    masks = {name: file for name, file in files.items() if with_suffix(suffix).fullmatch(name)}
+    matched = match(files.keys() - masks.keys(), masks, suffix)
+    used = {mask for its in matched.values() for mask in its}
+    pairs = {name: (file, matched.get(name, [])) for name, file in files.items() if name not in masks}
+    return pairs, [mask for mask in masks.values() if mask not in used]
+
+
+def common(images: list[str], masks: Mapping[str, Path]) -> str:
+    """The suffix by which every image has a mask: "" if that does, else the only one; "" of several."""
+    if all(image in masks for image in images):
+        return ""
+    rests = [{mask[len(image) :] for mask in masks if mask.startswith(image)} for image in images[:5]]
+    suffixes = set.intersection(*({re.sub("_[0-9]+$", "", rest) or rest for rest in of} for of in rests))
+    good = [suffix for suffix in suffixes if suffix and len(match(images, masks, suffix)) == len(images)]
+    return good[0] if len(good) == 1 else ""
+
+
+def added(name: str, other: str) -> str | None:
+    """What the longer of two names adds to the other, such as _mask, or None: a number adds nothing."""
+    short, long = sorted((name, other), key=len)
+    rest = long[len(short) :]
+    says = not rest or (not rest[0].isdigit() and re.search("[a-z]{2}", rest, re.I))
+    return re.sub("_[0-9]+$", "", rest) if long.startswith(short) and says else None
+
+
+def extends(name: str, names: Container[str]) -> bool:
+    """Whether a name is another one and more, as b_seg of b."""
+    return any(name[:i] in names and added(name[:i], name) for i in range(len(name)))
