@@ -69,6 +69,9 @@ def headers(data: bytes, pages: int, bounds) -> list[tuple[int, int]] | None:
                     and tags.get(277, 1) == samples  # it passes over more
                     and (samples == 1 or tags.get(284, 1) == 1)  # it mistakes planes
                     and (
+                        tags.get(259, 1) == 1 or data[:2] == b"II" or image.mode not in "IF"
+                    )  # and byte orders
+                    and (
                         tags.get(262) != 0 or image.mode in ("1", "L")
                     )  # it inverts 0 for white up to 8 bits
                 )
