@@ -284,7 +284,14 @@ def damaged(seed: int) -> tuple[str, bytes]:
 READERS = {".model": load, ".state": read_checkpoint}
 
 
-def main(folder: str, first: str, last: str) -> None:
+DEEDS = {
+    "raise": lambda: 1 / 0,
+    "warn": lambda: warnings.warn("odd", stacklevel=1),
+    "die": lambda: os._exit(9),
+}
+
+
+def main(folder: str, first: str, last: str, deed: str = "") -> None:
     """The child: for each seed a word, whether the file was read or refused; the last word may be missing."""
     base = limit()
     warnings.simplefilter("error")  # nor may a file make a warning
@@ -296,6 +303,8 @@ def main(folder: str, first: str, last: str) -> None:
         if hasattr(signal, "alarm"):
             signal.alarm(SECONDS)  # which ends the process, wherever it hangs
         try:
+            if deed and not seed:
+                DEEDS[deed]()
             READERS.get(kind, read_pages)(file)
             print("read", flush=True)
         except InputError as error:
@@ -332,12 +341,12 @@ def peak() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def broken(folder: Path, first: int, last: int) -> tuple[list[str], list[str]]:
+def broken(folder: Path, first: int, last: int, *deed: str) -> tuple[list[str], list[str]]:
     """(a line for each file that breaks the rule, what became of the others)."""
     found, outcomes = [], []
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     while first < last and len(found) < 20:
-        command = [sys.executable, __file__, str(folder), str(first), str(last)]
+        command = [sys.executable, __file__, str(folder), str(first), str(last), *deed]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         words = done.stdout.split()
         outcomes += words[1::2]
@@ -356,6 +365,15 @@ def test_a_damaged_file_is_read_or_refused_in_a_line(tmp_path):
     assert (
         len(outcomes) == 400 and 20 < outcomes.count("read") < 380
     )  # else they were damaged too much, or not
+
+
+@pytest.mark.parametrize(
+    ("deed", "words"), [("raise", "division by zero"), ("warn", "Warning: odd"), ("die", "status 9")]
+)
+def test_the_fuzzer_notices_what_no_file_may_do_and_goes_on_with_the_next(deed, words, tmp_path):
+    found, outcomes = broken(tmp_path, 0, 3, deed)
+    assert len(found) == 1 and found[0].startswith("seed 0: ") and words in found[0]
+    assert len(outcomes) == 2
 
 
 @pytest.mark.fuzz

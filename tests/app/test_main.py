@@ -125,3 +125,24 @@ def test_export_without_its_packages(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnx", None)
     words = refused(main, capsys, ["export", trained / "model.npz", tmp_path / "m.onnx"])
     assert "pip install onnx onnxruntime" in words and files(tmp_path) == set()
+
+
+def test_export_writes_not_over_the_model(trained, tmp_path, capsys):
+    model = tmp_path / "model.onnx"
+    model.write_bytes((trained / "model.npz").read_bytes())
+    words = refused(main, capsys, ["export", model, model.parent / "." / "model.onnx"])
+    assert "expected another file than the model itself" in words
+    assert load(model)[0] == load(trained / "model.npz")[0]
+
+
+@pytest.mark.parametrize("name", ["n" * 5000, "a\0b", "file/x"])
+def test_names_that_no_file_can_have_are_refused_in_a_line(name, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    imageio.imwrite("i.png", np.zeros((16, 16), np.uint8))
+    (tmp_path / "file").write_text("")
+    model = trained / "model.npz"
+    for args in ([name, "i.png"], [model, name], [model, "i.png", "--out", name]):
+        refused(main, capsys, ["segment", "--out", "out", *args])
+    for args in ([name, "o.onnx"], [model, f"{name}.onnx"]):
+        refused(main, capsys, ["export", *args])
+    assert files(tmp_path) == {"file", "i.png"}

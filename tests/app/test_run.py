@@ -21,8 +21,9 @@ from app.runs import NUMBERS, PICTURES, SMALL, files, refused
 from tinyseg import load
 from tinyseg.app.main import main
 from tinyseg.app.progress import FRAMES
-from tinyseg.app.run import Log, Run
+from tinyseg.app.run import Log, Run, guarded, one_line, say, shown
 from tinyseg.errors import InputError
+from tinyseg.io.checkpoint import read_checkpoint, write_checkpoint
 
 LONG = [*SMALL, "--images", "20", "--epochs", "4"]
 unix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
@@ -515,3 +516,141 @@ def test_a_stopped_run_with_another_network_in_its_state_is_refused(tmp_path, mo
     with pytest.raises(SystemExit) as caught:
         train_modified.main(["--resume", str(home)])
     assert caught.value.code == 2 and "state.npz: of another network: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "run_json", ["{}", "[]", '{"results": ["log.txt", "model.npz"]}', '{"version": 1, "flags": {}}']
+)
+@pytest.mark.parametrize("name", ["finished", "unfinished", "."])
+def test_a_run_json_of_another_program_makes_no_file_ours(name, run_json, tmp_path, capsys):
+    place = tmp_path / name
+    place.mkdir(exist_ok=True)
+    for file, content in {"run.json": run_json, "log.txt": "mine", "model.npz": "mine"}.items():
+        (place / file).write_text(content)
+    before = contents(place)
+    assert str(tmp_path) in refused(train_modified.main, capsys, [*SMALL, "--out", tmp_path])
+    assert contents(place) == before and (place / "log.txt").read_text() == "mine"
+
+
+def test_hidden_files_of_others_stay(tmp_path):
+    for name in (".lock", ".film.part", "notes.part"):
+        (tmp_path / name).write_text("mine")
+    with Run(tmp_path) as run:
+        run.write("model.npz", "ours")
+    assert files(tmp_path) == {".lock", ".film.part", "notes.part", "run.json", "log.txt", "model.npz"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_that_leads_nowhere_is_somebody_s_too(tmp_path, capsys):
+    os.symlink("nowhere", tmp_path / "log.txt")
+    assert "got one with log.txt that no run wrote" in refused(
+        train_modified.main, capsys, [*SMALL, "--out", tmp_path]
+    )
+    assert os.readlink(tmp_path / "log.txt") == "nowhere"
+
+
+def test_a_file_that_came_while_the_run_was_at_work_is_not_overwritten(tmp_path, capsys):
+    with (
+        pytest.raises(InputError, match="got model.npz that no run wrote; .* wait in .*finished"),
+        Run(tmp_path) as run,
+    ):
+        run.write("model.npz", "ours")
+        (tmp_path / "model.npz").write_text("mine")
+    assert (tmp_path / "model.npz").read_text() == "mine"
+    (tmp_path / "model.npz").unlink()
+    with pytest.raises(SystemExit):
+        train_modified.main(["--resume", str(tmp_path)])
+    assert (tmp_path / "model.npz").read_text() == "ours" and "finished" not in files(tmp_path)
+
+
+def test_a_state_cuts_no_file_but_the_run_s_own(tmp_path, monkeypatch, capsys):
+    home = killed(tmp_path / "run", monkeypatch)
+    (tmp_path / "precious").write_text("mine")
+    tree = read_checkpoint(home / "unfinished/state.npz")
+    tree["lengths"]["../../precious"] = 0
+    write_checkpoint(home / "unfinished/state.npz", tree)
+    with pytest.raises(SystemExit) as caught:
+        train_modified.main(["--resume", str(home)])
+    assert caught.value.code == 2 and "not the state of a training" in capsys.readouterr().err
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", "x"), ("epochs", None), ("size", 10**30), ("dilations", [1, "x"]), ("data", "a\0b"),
+        ("rate", [1]), ("engine", {"a": 1}), ("seed", 1.5), ("fold", [1, 2, 3]), ("fold", "ab"),
+        ("fold", None), ("weight_std", "x"),
+    ],
+)  # fmt: skip
+def test_flags_that_somebody_changed_in_the_folder_are_refused_in_a_line(name, value, tmp_path, capsys):
+    (tmp_path / "unfinished").mkdir()
+    about = {"version": 1, "versions": {}, "flags": {"network": "modified", name: value}}
+    (tmp_path / "unfinished/run.json").write_text(json.dumps(about))
+    refused(train_modified.main, capsys, ["--resume", tmp_path])
+
+
+@pytest.mark.parametrize("network", ["x", None, 7, ["modified"], {"a": 1}])
+def test_a_network_that_nobody_has_is_refused_in_a_line(network, tmp_path, capsys):
+    (tmp_path / "unfinished").mkdir()
+    about = {"version": 1, "versions": {}, "flags": {"network": network}}
+    (tmp_path / "unfinished/run.json").write_text(json.dumps(about))
+    words = refused(main, capsys, ["train", "--resume", tmp_path])
+    assert "expected a run of modified, original, lungnet" in words
+
+
+ODD_NAME = "a\nb\x1b[31m\r\x9b\x7f\u202egpj.\u2066\udcff ä\t日"
+AS_SHOWN = r"b\x1b[31m\r\x9b\x7f\u202egpj.\u2066\udcff ä" + "\t日"
+
+
+def test_what_moves_a_terminal_is_shown_as_escapes():
+    assert shown(ODD_NAME) == "a\n" + AS_SHOWN
+    assert one_line(ODD_NAME) == r"a\n" + AS_SHOWN
+
+
+def test_screen_and_log_show_no_control_characters(tmp_path, capsys):
+    log = Log(tmp_path)
+    log.say(ODD_NAME)
+    log.fail(ODD_NAME)
+    said = capsys.readouterr().out
+    assert said == f"a\n{AS_SHOWN}\nerror: a\\n{AS_SHOWN}\n" == (tmp_path / "log.txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError(f"{ODD_NAME}: odd"), rf"a\n{AS_SHOWN}: odd"),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "name\n"),
+            r"name\n: cannot be used (File name too long)",
+        ),
+        (OSError(errno.ELOOP, "Loop", "one", None, "other"), "other: cannot be used (Loop)"),
+        (OSError("no more"), "cannot be used (no more)"),
+        (RecursionError("too deep"), "a name or a file cannot be used (too deep)"),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), "a name or a file cannot be used"),
+    ],
+)
+def test_an_error_is_one_line_and_status_2(error, words, capsys):
+    @guarded
+    def fails(argv):
+        raise error
+
+    assert refused(fails, capsys, []).startswith(f"error: {words}")
+
+
+def test_a_flag_that_is_wrong_is_said_in_one_line(capsys):
+    assert r"\x1b[31m\n" in refused(main, capsys, ["train", "--colour=\x1b[31m\n"])
+
+
+@pytest.mark.parametrize("flag", ["--out", "--data", "--model", "--resume"])
+@pytest.mark.parametrize("name", ["n" * 5000, "a\0b", "file/x"])
+def test_names_that_no_file_can_have_are_refused_in_a_line(flag, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    refused(train_modified.main, capsys, [*SMALL, "--out", "out", flag, name])
+    assert files(tmp_path) == {"file"}
+
+
+def test_say_prints_a_line(capsys):
+    say("a\x1bb")
+    assert capsys.readouterr().out == "a\\x1bb\n"

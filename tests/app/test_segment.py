@@ -1,5 +1,6 @@
 """The command that segments a reader's own images: what it writes and says, and how it refuses."""
 
+import json
 import os
 import subprocess
 import sys
@@ -402,3 +403,56 @@ def test_floats_need_a_window_where_training_had_none(model, tmp_path, capsys):
         ).max()
         <= 1
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a_overlay.png", "a_page3_mask.png", "a_probability.tif", "legend.png", "segment.txt", "segment.json"],
+)
+def test_a_file_of_a_result_s_name_that_is_not_on_the_list_is_not_overwritten(name, model, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "b.png", IMAGE)
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    run(model, tmp_path / "b.png", out=tmp_path / "out")
+    (tmp_path / "out" / name).write_text("mine")
+    if name in ("segment.txt", "legend.png"):
+        (tmp_path / "out/segment.json").unlink()
+    before = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    capsys.readouterr()
+    said = fails(capsys, model, tmp_path / "a.png", out=tmp_path / "out")
+    assert (
+        "a file that is not from here; --out DIR is another folder" in said.err and said.err.count("\n") == 1
+    )
+    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+def test_the_list_names_all_that_is_there_and_nothing_else(model, many, tmp_path, capsys):
+    for file in ("a", "b"):
+        imageio.imwrite(tmp_path / f"{file}.png", IMAGE)
+    (tmp_path / "bad.png").write_bytes(b"text")
+    run(model, tmp_path / "a.png", out=tmp_path / "out")
+    fails(capsys, many, tmp_path / "b.png", tmp_path / "bad.png", out=tmp_path / "out")
+    names = json.loads((tmp_path / "out/segment.json").read_text())["results"]
+    assert {*names} == files(tmp_path / "out") - {"segment.json"}
+
+
+def test_the_list_is_written_before_the_files_it_names(model, tmp_path, monkeypatch):
+    """A kill between the two leaves no file that the next segmentation would take for somebody's."""
+
+    def killed(path, *args):
+        listed = json.loads((path.parent / "segment.json").read_text())["results"]
+        assert {"a_mask.png", "a_probability.png", "a_overlay.png"} < {*listed}
+        raise SystemError("killed")
+
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(segment, "write", killed)
+        run(model, tmp_path / "a.png", out=tmp_path / "out")
+    run(model, tmp_path / "a.png", out=tmp_path / "out")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_that_go_round_are_refused_in_a_line(model, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    os.symlink("loop", tmp_path / "loop")
+    said = fails(capsys, model, tmp_path / "a.png", out=tmp_path / "loop/out")
+    assert "symbolic links" in said.err and said.err.count("\n") == 1

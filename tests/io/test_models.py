@@ -338,7 +338,7 @@ def test_batch_norm_without_running_statistics_has_no_state():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"maps": 6000}, {"channels": 10**9}, {"widths": [10**5, 10**5]}, {"dilations": [1] * 10**4},
+        {"maps": 6000}, {"channels": 10**9}, {"widths": [10**5, 10**5]}, {"dilations": [1] * 10**5},
         {"maps": 10**30}, {"maps": 10**9, "weight_std": None},
     ],
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,6 +72,7 @@ def load_data(args) -> Data:
     parts = {name: data.take(side == name) for name in (TRAIN, VALIDATION, JUDGE) if (side == name).any()}
     warnings = (*unseen(parts[TRAIN]), *(doubts(loaded, data, side) if loaded else ()))
     truth = truth and truth.take(side == JUDGE)
+    loaded = loaded and replace(loaded, data=data.take([]))  # the parts have the images
     return Data(parts[TRAIN], parts[JUDGE], parts.get(VALIDATION), truth, loaded, warnings)
 
 

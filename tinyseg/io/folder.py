@@ -86,11 +86,12 @@ class Loaded:
     def ready(self, train: np.ndarray | None = None, window: Window | None = None) -> Dataset:
         """The images in [0, 1], by a window that only those of the training decide on, (N,) bool."""
         train = np.ones(len(self.data), bool) if train is None else train
-        ends = self.window(train, window)
-        images = of_any_size(
-            in_window(image, dtype, ends) if is_deep(dtype) else image
-            for image, dtype in zip(self.data.images, self.dtypes)
-        )
+        images, ends = self.data.images, self.window(train, window)
+        if ends:
+            images = of_any_size(
+                in_window(image, dtype, ends) if is_deep(dtype) else image
+                for image, dtype in zip(images, self.dtypes)
+            )
         return replace(self.data, images=images, preprocessing=replace(self.data.preprocessing, window=ends))
 
 

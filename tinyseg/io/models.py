@@ -138,6 +138,8 @@ def _misfit(net, preprocessing: Preprocessing) -> str | None:
 
 def mismatch(net, arrays: dict) -> str | None:
     """What keeps these arrays from being the network's, in words; None if nothing does."""
+    if type(net) is DilatedFCN and len(net.dilations) + len(net.widths) > len(arrays):  # so many take long
+        return f"{len(arrays)} arrays are too few for {len(net.dilations)} + {len(net.widths)} blocks"
     params, state = shapes(net)
     expected = params | state
     if clash := (TAKEN | (params.keys() & state.keys())) & expected.keys():
