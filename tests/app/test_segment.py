@@ -14,7 +14,7 @@ from image_files import png
 from PIL import Image
 
 from tinyseg import lungnet, modified, save
-from tinyseg.app import segment
+from tinyseg.app import segment, train
 from tinyseg.data import phantom
 from tinyseg.io.masks import Meaning
 from tinyseg.io.preprocessing import Preprocessing, resize
@@ -456,3 +456,21 @@ def test_links_that_go_round_are_refused_in_a_line(model, tmp_path, capsys):
     os.symlink("loop", tmp_path / "loop")
     said = fails(capsys, model, tmp_path / "a.png", out=tmp_path / "loop/out")
     assert "symbolic links" in said.err and said.err.count("\n") == 1
+
+
+def test_the_held_out_figures_of_a_training_are_what_segment_says_of_the_same_files(tmp_path, capsys):
+    """Wide images of different sizes, resized in training: judged is what comes back at the files' own size."""
+    folder, rng = tmp_path / "k", np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(10):
+        height, width = 40 + i, 60 - i
+        mask = np.hypot(*(np.mgrid[:height, :width].T - rng.uniform(12, 28, 2)).T) < 8
+        imageio.imwrite(folder / f"{i}_1.png", np.uint8(rng.uniform(40, 90, mask.shape) + 120 * mask))
+        imageio.imwrite(folder / f"{i}_1_mask.png", 255 * np.uint8(mask))
+    flags = ["--data", folder, "--size", 20, "--epochs", 15, "--rate", 0.01, "--dilations", "1,2,4"]
+    metrics = train.main([*map(str, flags), "--out", str(tmp_path / "run")])
+    held_out = [folder / f"{name}.png" for name in metrics["held_out"]]
+    assert 0.2 < metrics["dice"] < 1
+    counts = run(str(tmp_path / "run/model.npz"), *held_out, out=tmp_path / "out")
+    np.testing.assert_array_equal(np.sum(counts, axis=0), metrics["confusion"])
+    assert f"Dice {metrics['dice']:.3f}, IoU {metrics['iou']:.3f}" in capsys.readouterr().out

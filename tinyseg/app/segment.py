@@ -89,8 +89,8 @@ def main(argv=None):
     if args.rle and len(model[3].masks.names) > 2:
         raise InputError(f"--rle: expected a model of two classes, got {len(model[3].masks.names)}")
     files = list(dict.fromkeys(file for place in args.images for file in images_in(place)))
-    out = args.out.resolve()  # in a folder of images, earlier results are none of them
-    files = [file for file in files if file in args.images or out not in file.resolve().parents]
+    out = Path(os.path.realpath(args.out))  # in a folder of images, earlier results are none of them
+    files = [file for file in files if file in args.images or out not in Path(os.path.realpath(file)).parents]
     names = result_names(files)
     ours = check_out(names, args.out)
     run = Results(args.out, ours)
@@ -192,7 +192,7 @@ def result_names(files: list[Path]) -> dict[Path, str]:
     stems = {file: stem_of(file.name) for file in files}
     often = Counter(stems.values())
     names = {
-        file: stem if often[stem] == 1 else f"{file.resolve().parent.name}_{stem}"
+        file: stem if often[stem] == 1 else f"{Path(os.path.realpath(file)).parent.name}_{stem}"
         for file, stem in stems.items()
     }
     by_name: dict[str, Path] = {}
