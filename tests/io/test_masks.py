@@ -318,3 +318,15 @@ def test_a_mask_with_another_value_is_refused_by_its_name(tmp_path):
         how.labels(Page(np.uint8([[8, 1, 2]])), tmp_path / "a.png")
     assert how.picture(np.uint8([[0, 1, 2]])).dtype == np.uint8
     assert Meaning((0, 300)).picture(np.uint8([[0, 1]])).tolist() == [[0, 300]]
+
+
+def test_photographs_in_place_of_masks_are_refused_before_all_are_counted(tmp_path):
+    photographs = [RNG.integers(0, 256, (90, 90, 3), dtype=np.uint8) for _ in range(3)]
+    for two in (True, False):
+        with pytest.raises(InputError, match="0.png: expected a mask, got more than 4096 colours, as of a photo"):
+            read(photographs, tmp_path, two=two)
+    census = Census()
+    census.add(Page(photographs[0]), tmp_path / "0.png")
+    assert census.of_photographs and len(census.colours) < 5000
+    _, _, labels = read(photographs, tmp_path, values="half")
+    assert 0.5 < np.mean(labels[0]) < 1

@@ -36,7 +36,8 @@ def describe(data: Data, args) -> str:
     lines["subjects"] = subjects_line(Counter(subject for part in whole for subject in part.subjects), loaded)
     lines["classes"] = shares(whole, loaded)
     lines |= {
-        name: side(part) if part else "nothing: another subject is missing" for name, part in parts.items()
+        name: side(part, loaded) if part else "nothing: another subject is missing"
+        for name, part in parts.items()
     }
     form = {"width": 108, "subsequent_indent": " " * 14, "break_long_words": False, "break_on_hyphens": False}
     return "\n".join(fill(f"{name:14}{text}", **form) for name, text in lines.items() if text)
@@ -102,11 +103,15 @@ def shares(whole: list[Dataset], loaded) -> str:
     return f"{each} of all pixels; nothing is to be found in {plural(empty, 'image')}{lost}"
 
 
-def side(part: Dataset) -> str:
+def side(part: Dataset, loaded) -> str:
     """How many images and subjects a side of the split has, in how many something is, and which subjects."""
     subjects = list(dict.fromkeys(part.subjects))
-    there = int(something(part).sum())
     count = f"{plural(len(part), 'image')} of {plural(len(subjects), 'subject')}"
     if part.classes == 2:
-        count += f", {there} with {part.class_names[1]}"
+        after = before = int(something(part).sum())
+        if loaded:
+            own = dict(zip(loaded.names, loaded.own_counts[:, 1] > 0))
+            before = sum(own[name] for name in part.names)
+        resized = f" ({after} after resizing)" if after != before else ""
+        count += f", {before} with {part.class_names[1]}{resized}"
     return f"{count}: {listed(subjects, 12)}" if part.kinds else count

@@ -53,6 +53,7 @@ class Loaded:
     dtypes: tuple[np.dtype, ...]  # of each image's file
     levels: tuple[Levels | None, ...]  # of each that has more than 8 bits
     parts: tuple[str, ...]  # "train", "val" or "test", where the folder has a split of its own
+    names: tuple[str, ...]  # of all images
     own_counts: np.ndarray  # (N, 256): pixels of each label at the files' own size
     found: Found
     masks: str  # in words, how they are read
@@ -70,7 +71,7 @@ class Loaded:
             try:
                 return window_of([levels for i in seen if (levels := self.levels[i])])
             except ValueError as error:
-                raise InputError(f"{self.data.names[seen[0]]} and others: {error}") from None
+                raise InputError(f"{self.names[seen[0]]} and others: {error}") from None
         low, high = (self._level(end, seen) for end in wanted)
         if low >= high:
             raise InputError(f"--window: expected a lower and a higher level, got {low:g} and {high:g}")
@@ -153,7 +154,7 @@ def read_found(
     faults: list[str] = []
     census = Census()
     for pair in found.pairs:
-        for file in pair.masks:
+        for file in pair.masks if values or not census.of_photographs else ():
             with_faults(faults, count_pages, census, file, limit)
     refuse(faults)
     meaning, said = Meaning(above=0), "run lengths of a CSV"
@@ -208,7 +209,8 @@ def read_found(
     data = Dataset(
         images, labels, **of_each, class_names=meaning.names, preprocessing=preprocessing, own_labels=own
     )
-    return Loaded(data, tuple(dtypes), tuple(levels), tuple(parts), np.array(counts), found, said, turned)
+    about = tuple(dtypes), tuple(levels), tuple(parts), data.names, np.array(counts)
+    return Loaded(data, *about, found, said, turned)
 
 
 def count_pages(census: Census, file: Path, memory: float) -> None:

@@ -24,6 +24,7 @@ MASK = (0, 255)  # what stands for the two classes in an ordinary mask
 NAMES = ("background", "structure")
 LOSSLESS = (".bmp", ".dcm", ".nii", ".nii.gz", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff")  # of values
 SOFT = 0.05  # share of the pixels that may lie between the two levels of a mask with blurred edges
+MOST_COLOURS = 4096  # of masks; with more they are photographs
 GRADED = 16  # values; with fewer between the ends, they are classes rather than a blur
 
 
@@ -158,16 +159,23 @@ class Census:
         self.coloured = self.coloured or (file if coloured else None)
         counted = _counted(numbers_of(page, file))
         self.counts.update(counted)
-        if page.pixels.dtype in (bool, np.uint8):
-            self.colours.update(
-                _counted(numbers_of(page, file, colours=True))
-                if coloured
-                else {65793 * value: count for value, count in counted.items()}
-            )
+        if page.pixels.dtype in (bool, np.uint8) and len(self.colours) <= MOST_COLOURS:
+            greys = {65793 * value: count for value, count in counted.items()}
+            colours = _counted(numbers_of(page, file, colours=True)) if coloured else greys
+            self.colours.update(dict(list(colours.items())[: MOST_COLOURS + 1]))
         self.of_each.setdefault(frozenset(list(counted)[: UNLABELLED + 2]), file)
+
+    @property
+    def of_photographs(self) -> bool:
+        """Whether no reading by values is left, so that one need not look further."""
+        return len(self.colours) > MOST_COLOURS and not self.lossy
 
 
 def _counted(numbers: np.ndarray) -> dict[int, int]:
+    """{value: pixels} in rising order."""
+    if numbers.dtype in (np.uint8, np.uint16):
+        counts = np.bincount(numbers.ravel())
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     return dict(zip(*(found.tolist() for found in np.unique(numbers, return_counts=True))))
 
 
@@ -261,6 +269,7 @@ def _two(census: Census, ignore, source) -> tuple[Meaning, str]:
         colours = set(census.colours)
         if len(colours - {0}) == 1:
             return Meaning(above=0), f"{shown(max(colours), True)} is structure, black is background"
+        _refuse_photographs(census)
         if not (soft := _soft(census)):
             raise InputError(
                 f"{census.coloured}: expected a mask of two colours, one of them black, got "
@@ -290,6 +299,14 @@ def _two(census: Census, ignore, source) -> tuple[Meaning, str]:
         "--mask-values nonzero (numbers of objects), --mask-values half (blurred edges), or "
         "--mask-values BACKGROUND,STRUCTURE; --network lungnet tells more than two classes apart"
     )
+
+
+def _refuse_photographs(census: Census) -> None:
+    if census.of_photographs:
+        raise InputError(
+            f"{census.coloured}: expected a mask, got more than {MOST_COLOURS} colours, as of a photograph; "
+            "--mask-values half, if bright is the structure"
+        )
 
 
 def _soft(census: Census) -> tuple[Meaning, str] | None:
@@ -322,6 +339,7 @@ def _many(census: Census, ignore, source) -> tuple[Meaning, str]:
             "of one structure, --mask-values half takes it"
         )
     if census.coloured:
+        _refuse_photographs(census)
         _check_count(set(census.colours), source, colours=True)
         classes = tuple(sorted(census.colours))
         names = tuple(f"colour {shown(colour, True)}" for colour in classes)
