@@ -159,7 +159,7 @@ def read_found(
     refuse(faults)
     meaning, said = Meaning(above=0), "run lengths of a CSV"
     if census.counts:
-        source = found.pairs[0].image.parent
+        source = next(file for pair in found.pairs for file in pair.masks).parent
         meaning, said = meaning_of(
             census, two=two, values=values, ignore=ignore, colours=colours, source=source
         )
