@@ -459,7 +459,7 @@ def test_links_that_go_round_are_refused_in_a_line(model, tmp_path, capsys):
 
 
 def test_the_held_out_figures_of_a_training_are_what_segment_says_of_the_same_files(tmp_path, capsys):
-    """Wide images of different sizes, resized in training: judged is what comes back at the files' own size."""
+    """Wide images of different sizes, resized in training: judged is what comes back at their own size."""
     folder, rng = tmp_path / "k", np.random.default_rng(0)
     folder.mkdir()
     for i in range(10):

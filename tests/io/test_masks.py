@@ -323,7 +323,9 @@ def test_a_mask_with_another_value_is_refused_by_its_name(tmp_path):
 def test_photographs_in_place_of_masks_are_refused_before_all_are_counted(tmp_path):
     photographs = [RNG.integers(0, 256, (90, 90, 3), dtype=np.uint8) for _ in range(3)]
     for two in (True, False):
-        with pytest.raises(InputError, match="0.png: expected a mask, got more than 4096 colours, as of a photo"):
+        with pytest.raises(
+            InputError, match="0.png: expected a mask, got more than 4096 colours, as of a photo"
+        ):
             read(photographs, tmp_path, two=two)
     census = Census()
     census.add(Page(photographs[0]), tmp_path / "0.png")

@@ -6,6 +6,7 @@ import pytest
 
 from tinyseg.errors import InputError
 from tinyseg.io import listing
+from tinyseg.io.layout import Matched
 from tinyseg.io.pairing import Choices, find_pairs, find_parts, images_in, masks_of, natural
 
 
@@ -467,8 +468,8 @@ def test_a_collection_is_one_in_images_and_masks_too(tmp_path):
     ("names", "rule"),
     [
         (["P01_R_3", "P02_R_3"], "what stands before the last underscore: P01_R of P01_R_3.png"),
-        (["img_1", "img_2"], "each image by itself"),
-        (["a/1", "a/2", "b/1", "c/1"], "the folder: a of a/1"),
+        (["img_1", "img_2"], "each file by itself: img_1 of img_1.png"),
+        (["P1/1", "P1/2", "P2/1", "P3/1"], "the folder: P1 of P1/1"),
     ],
 )
 def test_the_rule_is_said_with_an_example(tmp_path, names, rule):
@@ -609,3 +610,52 @@ def test_an_image_without_a_true_mask_has_none(tmp_path):
 
 def test_numbers_in_names_sort_as_numbers():
     assert sorted(["a10", "a9", "10", "9", "b", "a"], key=natural) == ["9", "10", "a", "a9", "a10", "b"]
+
+
+# Nothing leads round in a circle, and no name means two things
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
+    touch(tmp_path, "secret.png", "data/images/a.png", "data/masks/a.png")
+    os.symlink("..", tmp_path / "data/masks/up")
+    os.symlink(tmp_path, tmp_path / "data/images/top")
+    os.symlink("/", tmp_path / "data/masks/root")
+    assert [pair.name for pair in find_pairs(tmp_path / "data").pairs] == ["a"]
+
+
+def test_two_images_of_one_name_in_different_layouts_are_refused(tmp_path):
+    touch(tmp_path, "x/images/a.png", "x/masks/a.png", "x/a.png", "y/b.png", "y/b_mask.png")
+    touch(tmp_path, "images/c/z.png", "masks/c/z.png")
+    touch(tmp_path / "two", "images/a/x.png", "masks/a/x.png")
+    assert "a/x" in [pair.name for pair in find_pairs(tmp_path / "two").pairs]
+    matched = Matched(tmp_path, None, False)
+    matched.add(tmp_path, {"a/x": (tmp_path / "images/a/x.png", [])})
+    with pytest.raises(InputError, match="one image of the name a/x, got images/a/x.png and a/images/x.png"):
+        matched.add(tmp_path / "a", {"x": (tmp_path / "a/images/x.png", [])})
+
+
+def test_a_csv_stands_for_masks_beside_images(tmp_path):
+    touch(tmp_path, "images/1_1.tif", "images/1_2.tif")
+    (tmp_path / "train_masks.csv").write_text("subject,img,pixels\n1,1,1 3\n1,2,\n")
+    found = find_pairs(tmp_path)
+    assert [(pair.name, pair.runs) for pair in found.pairs] == [("1_1", ("1 3",)), ("1_2", ("",))]
+
+
+def test_a_misspelt_row_does_not_make_an_empty_image(tmp_path):
+    touch(tmp_path, "scan_1.png", "scan_2.png")
+    (tmp_path / "runs.csv").write_text("img,pixels\nscan_1,1 3\nscann_2,4 5\n")
+    with pytest.raises(InputError, match="got none of scan_2, and rows of scann_2, which are not here"):
+        find_pairs(tmp_path, Choices(empty=True))
+    (tmp_path / "runs.csv").write_text("img,pixels\nscan_1,1 3\n")
+    assert [pair.runs for pair in find_pairs(tmp_path, Choices(empty=True)).pairs] == [("1 3",), ("",)]
+
+
+def test_folders_of_classes_are_no_subjects(tmp_path):
+    for name in ("benign", "malignant", "normal"):
+        touch(tmp_path, *[f"{name}/{i}.png" for i in (1, 2)], *[f"{name}/{i}_mask.png" for i in (1, 2)])
+    assert len({pair.subject for pair in find_pairs(tmp_path).pairs}) == 6
+
+
+def test_kaggles_names_need_no_hint(tmp_path):
+    assert not find_pairs(pairs_of(tmp_path, [f"{s}_{i}" for s in range(1, 9) for i in range(1, 5)])).hints

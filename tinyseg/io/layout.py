@@ -42,9 +42,12 @@ class Matched:
 
     def add(self, folder: Path, pairs: Mapping[str, tuple[Path, list[Path]]]) -> None:
         """Add a folder's pairs, by names relative to the root."""
-        self.pairs |= {
-            (folder.relative_to(self.root) / name).as_posix(): pair for name, pair in pairs.items()
-        }
+        for name, pair in pairs.items():
+            known = (folder.relative_to(self.root) / name).as_posix()
+            if other := self.pairs.get(known):
+                both = f"{relative(other[0], self.root)} and {relative(pair[0], self.root)}"
+                raise InputError(one_line(f"{self.root}: expected one image of the name {known}, got {both}"))
+            self.pairs[known] = pair
 
 
 def lay_out(folder: Path, masks: Path | None, suffix: str | None, empty: bool) -> Matched:

@@ -63,8 +63,13 @@ def tree(folder: Path, above: tuple[str, ...] = (), seen: Iterator[int] | None =
     if len(above) > MOST_LEVELS or any(next(seen) > MOST_FILES for _ in files + folders):
         bounds = f"{MOST_FILES} files and {MOST_LEVELS} folders within each other"
         raise InputError(f"{folder}: expected at most {bounds}, got more; give a folder below")
-    below = (tree(f, above, seen) for f in folders if os.path.realpath(f) not in above)
+    below = (tree(f, above, seen) for f in folders if not _holds(os.path.realpath(f), above))
     return Tree(folder, tuple(files), tuple(below))
+
+
+def _holds(real: str, above: tuple[str, ...]) -> bool:
+    """Whether a folder is one of these or has one of them in it: a link there leads round in a circle."""
+    return any(Path(one).is_relative_to(real) for one in above)
 
 
 def listing(folder: Path, start: str = "") -> tuple[list[Path], list[Path]]:

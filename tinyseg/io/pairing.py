@@ -177,11 +177,23 @@ def _found(folders: Mapping[str, Path], choices: Choices) -> Found:
     orphans = [] if file else [relative(mask, m.root) for m in matches.values() for mask in m.orphans]
     layout = " and ".join({layout: None for m in matches.values() for layout in m.layouts})
     if file:
+        if all(pair.name.startswith("images/") for pair in pairs):  # a CSV stands for masks/ beside it
+            pairs = [replace(pair, name=pair.name.removeprefix("images/")) for pair in pairs]
         runs = of_images(rows, [pair.name for pair in pairs], file)
         pairs = [replace(pair, masks=(), runs=runs.get(pair.name)) for pair in pairs]
         layout = f"run lengths in {file.name}"
-        if others := len(rows) - len(runs):
-            passed_over.append(f"{file.name}: {others} images that are not here")
+        without = [pair.name for pair in pairs if pair.name not in runs]
+        used = {name.split("/", i)[-1] for name in runs for i in range(name.count("/") + 1)}
+        others = [key for key in rows if key not in used]
+        if others and without and choices.empty:  # a misspelt name must not become an empty image
+            raise InputError(
+                one_line(
+                    f"{file}: expected rows of the images that are here, got none of {listed(without)}, "
+                    f"and rows of {listed(others)}, which are not here; mend the names, or cut those rows"
+                )
+            )
+        if others:
+            passed_over.append(f"{file.name}: {len(others)} images that are not here")
     if "" in folders:
         pairs, dropped, parts = _parted(pairs)
         passed_over, layout = passed_over + dropped, parts + layout

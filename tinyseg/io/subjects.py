@@ -22,7 +22,8 @@ def by_rule(
 ) -> tuple[list[str], str, list[str]]:
     """Subjects where nobody says who they are.
 
-    At least three folders that hold several images are subjects. Else it is what stands before a name's last
+    At least three folders that hold several images are subjects, if each one's name has a digit (a class's
+    has none). Else it is what stands before a name's last
     underscore. If that is the same of all images and has no digit (img_1, img_2), it is a collection's name:
     then each image is by itself, as is one without an underscore.
 
@@ -37,15 +38,13 @@ def by_rule(
     parts = [name.split("/") for name in names]
     for level in range(min(map(len, parts)) - 1):
         folders = [part[level] for part in parts]
-        # benign/benign (1).png is of a class, P01/P01-1.png of a patient.
-        classes = all(p[-1].startswith(p[level]) and not re.search(r"\d", p[level]) for p in parts)
-        if 3 <= len(set(folders)) < len(names) and not classes:
+        if 3 <= len(set(folders)) < len(names) and all(re.search(r"\d", folder) for folder in folders):
             return folders, f"the folder: {folders[0]} of {names[0]}", hints(names, files, folders)
     before = [part[-1].rpartition("_")[0] for part in parts]
     if len(names) > 1 and len(set(before)) == 1 and not re.search(r"\d", before[0]):
         before = [""] * len(names)
     subjects = [subject or name for subject, name in zip(before, own)]
-    rule = "each image by itself"
+    rule = f"each file by itself: {subjects[0]} of {files[0]}"
     if any(before):
         i = max(range(len(names)), key=lambda i: bool(before[i]))
         rule = f"what stands before the last underscore: {before[i]} of {files[i]}"
@@ -146,6 +145,8 @@ def hints(names: Sequence[str], files: Sequence[str], subjects: Sequence[str]) -
             # P00 is a patient, 0 perhaps only an image's number, L and R are sides.
             digits, letters = (all(re.search(of, group) for group in groups) for of in (r"\d", r"[^\W\d_]"))
             rank = 0 if digits and letters else 1 if digits else 2
+            if rank == 1 and len(set(subjects)) < len(names):
+                continue  # where images have subjects, more numbers are most often their own
             ranked.append((rank, f"--subject '{regex}' makes {len(set(groups))} subjects, {example}"))
     return [hint for _, hint in sorted(ranked, key=lambda r: r[0])[:MOST_HINTS]]
 
