@@ -474,3 +474,12 @@ def test_the_held_out_figures_of_a_training_are_what_segment_says_of_the_same_fi
     counts = run(str(tmp_path / "run/model.npz"), *held_out, out=tmp_path / "out")
     np.testing.assert_array_equal(np.sum(counts, axis=0), metrics["confusion"])
     assert f"Dice {metrics['dice']:.3f}, IoU {metrics['iou']:.3f}" in capsys.readouterr().out
+
+
+def test_an_image_in_which_nothing_is_there_has_no_dice(model, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    imageio.imwrite(tmp_path / "a_mask.png", 0 * IMAGE)
+    run(model, tmp_path / "a.png", out=tmp_path / "out")
+    found = int((imageio.imread(tmp_path / "out/a_mask.png") > 0).sum())
+    said = capsys.readouterr().out
+    assert f"nothing is there, so no Dice: {found} pixels falsely found" in said and "Dice 0" not in said

@@ -130,11 +130,11 @@ def plain(height, width, level=0):
     return np.full((height, width, 3), level, np.uint8)
 
 
-def test_pictures_of_different_sizes_stand_in_the_middle_of_cells_of_the_largest():
+def test_a_row_is_as_high_as_its_highest_picture_and_all_columns_as_wide_as_the_widest():
     sheet = pictures.grid([[plain(12, 6)], [plain(4, 12, 100)]], width=12, gap=2)
-    assert sheet.shape == (2 * 14 + 2, 12 + 4, 3)
+    assert sheet.shape == (12 + 4 + 3 * 2, 12 + 4, 3)
     np.testing.assert_array_equal(np.argwhere((sheet == 0).all(axis=-1))[[0, -1]], [[2, 5], [13, 10]])
-    np.testing.assert_array_equal(np.argwhere((sheet == 100).all(axis=-1))[[0, -1]], [[20, 2], [23, 13]])
+    np.testing.assert_array_equal(np.argwhere((sheet == 100).all(axis=-1))[[0, -1]], [[16, 2], [19, 13]])
     assert (sheet == 208).all(axis=-1).sum() == sheet.shape[0] * sheet.shape[1] - 12 * 6 - 4 * 12
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.app.flags import Parser, above_zero, folder, number, window
+from tinyseg.app.judging import falsely
 from tinyseg.app.report import MOST_BYTES, MOST_IMAGES, Shown, figure, page, paragraph, section, slider, table
 from tinyseg.app.run import Log, guarded, make
 from tinyseg.errors import InputError
@@ -341,5 +342,7 @@ def score(counts: ConfusionMatrix) -> str:
     """Dice and IoU in words: of two classes the second one's, of more the means."""
     if not counts.counts.any():
         return "nothing annotated to compare with"
+    if len(counts.counts) == 2 and not counts.counts[1].any():
+        return f"nothing is there, so no Dice: {falsely(counts)}"
     mean = "mean " if len(counts.counts) > 2 else ""
     return f"{mean}Dice {counts.dice:.3f}, {mean}IoU {counts.iou:.3f}"

@@ -118,19 +118,22 @@ def wrapped(text: str, font, width: float) -> list[str]:
 def grid(
     rows: list[list[np.ndarray]], *, names: tuple[str, ...] = (), width: int = 192, gap: int = 4
 ) -> np.ndarray:
-    """Pictures in rows, on light grey, each in the middle of a cell as large as the largest of them.
+    """Pictures on light grey, in rows as high as their highest and columns as wide as the widest of all.
 
     The longer side of a small one is enlarged by a whole factor to about `width` pixels. That of a large one
     shrinks to twice as many. Above stand `names`: one for each column, or one for all of them.
     """
     scaled = [[_scaled(picture, width) for picture in row] for row in rows]
-    h = max(picture.shape[0] for row in scaled for picture in row)
+    highs = [max(picture.shape[0] for picture in row) for row in scaled]
     w = max(2 * width // 3, *(picture.shape[1] for row in scaled for picture in row))  # a caption needs room
-    sheet = np.full((len(rows) * (h + gap) + gap, len(rows[0]) * (w + gap) + gap, 3), 208, np.uint8)
-    for i, row in enumerate(scaled):
+    sheet = np.full((sum(highs) + (len(rows) + 1) * gap, len(rows[0]) * (w + gap) + gap, 3), 208, np.uint8)
+    for i, (row, h) in enumerate(zip(scaled, highs)):
         for j, picture in enumerate(row):
             high, wide, _ = picture.shape
-            top, left = gap + i * (h + gap) + (h - high) // 2, gap + j * (w + gap) + (w - wide) // 2
+            top, left = (
+                sum(highs[:i]) + (i + 1) * gap + (h - high) // 2,
+                gap + j * (w + gap) + (w - wide) // 2,
+            )
             sheet[top : top + high, left : left + wide] = picture
     return np.concatenate([captions(names, sheet.shape[1], max(14, w // 14)), sheet]) if names else sheet
 
