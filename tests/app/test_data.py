@@ -100,6 +100,14 @@ def test_masks_that_are_all_black_are_refused(tmp_path):
         load_data(args(data=folder(tmp_path, {"a": 2, "b": 2}, without="ab")))
 
 
+def test_masks_that_are_filled_everywhere_are_refused(tmp_path):
+    for name in "abc":
+        for end in ("", "_mask"):
+            imageio.imwrite(tmp_path / f"{name}{end}.png", np.full((8, 8), 255, np.uint8))
+    with pytest.raises(InputError, match="expected masks of something, got 3 that are filled everywhere"):
+        load_data(args(data=tmp_path))
+
+
 def test_every_pixel_is_known_of_the_very_images_that_are_held_out():
     for fold in (None, (1, 4)):
         data = load_data(args(network="lungnet", fold=fold))

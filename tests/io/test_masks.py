@@ -332,3 +332,15 @@ def test_photographs_in_place_of_masks_are_refused_before_all_are_counted(tmp_pa
     assert census.of_photographs and len(census.colours) < 5000
     _, _, labels = read(photographs, tmp_path, values="half")
     assert 0.5 < np.mean(labels[0]) < 1
+
+
+def test_label_maps_of_two_codings_are_refused(tmp_path):
+    small, large = visible((0, 1, 2)), visible((0, 127, 254))
+    with pytest.raises(
+        InputError, match="1.png: expected label maps of one kind, got 127, 254 here, and 1, 2 in"
+    ):
+        read([small, large], tmp_path, two=False)
+    _, _, labels = read([small, large], tmp_path, two=False, values=(0, 1, 2, 127, 254))
+    assert {*np.unique(labels[1])} == {0, 3, 4}
+    meaning, _, _ = read([small, visible((0, 2, 127))], tmp_path, two=False)  # one file has both
+    assert meaning.values == (0, 1, 2, 127)

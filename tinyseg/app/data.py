@@ -66,6 +66,8 @@ def load_data(args) -> Data:
             else "masks that are all black"
         )
         raise InputError(f"{source}: expected something to find, got {len(data)} {way_out}")
+    if args.network != "lungnet" and all((one == 1).all() for one in data.labels):
+        raise InputError(f"{source}: expected masks of something, got {len(data)} that are filled everywhere")
     side = sides(data, loaded, args, source)
     if loaded:
         data = loaded.ready(side == TRAIN, args.window)

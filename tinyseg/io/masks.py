@@ -352,6 +352,7 @@ def _many(census: Census, ignore, source) -> tuple[Meaning, str]:
     if ignore is None and UNLABELLED in found and found != {0, UNLABELLED}:
         _ask_about_255(census, source)
         ignored = UNLABELLED
+    _refuse_two_codings(census, ignored)
     classes = tuple(sorted(found - {ignored}))
     _check_count(set(classes), source)
     if classes[0] < 0:
@@ -379,6 +380,20 @@ def _ask_about_255(census: Census, source) -> None:
             f"{where}: expected to know what 255 means, got {_shares(census)} in all label maps; "
             "--ignore none: a class like the others; --ignore 255: nobody annotated these pixels"
             + ("; --mask-values nonzero: 0 and 255 are what 0 and 1 are in other files" * (others == {0, 1}))
+        )
+
+
+def _refuse_two_codings(census: Census, ignored: int | None) -> None:
+    """Refuse label maps of which some hold 0, 1, 2 and others 0, 127, 254: the same classes, perhaps."""
+    values = set(census.counts) - {0, ignored}
+    small, large = {value for value in values if value < 32}, {value for value in values if value >= 32}
+    mixed = any(each & small and each & large for each in census.of_each)
+    if small and large and not mixed and len(large) <= len(small):
+        where = next(file for each, file in census.of_each.items() if each & large)
+        raise InputError(
+            f"{where}: expected label maps of one kind, got {listed(sorted(large))} here, and "
+            f"{listed(sorted(small))} in other files; save them alike, or say by --mask-values 0,1,... that "
+            "all are classes"
         )
 
 
