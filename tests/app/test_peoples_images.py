@@ -4,6 +4,7 @@ The layouts are those that public data sets publish, or that bug reports tell of
 """
 
 import json
+import os
 import re
 from types import SimpleNamespace
 
@@ -578,3 +579,42 @@ def test_flags_of_ones_own_images_are_kept_for_resume():
     again = restored(json.loads(json.dumps(saved(args))))
     assert {name: value for name, value in vars(args).items() if name in vars(again)} == vars(again)
     assert again.window == (-5.0, "1%") and again.mask_values == (0, 7) and again.images.name == "a"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            "0,0,0,sky\n1,2,300,house\n",
+            "classes.csv, line 2: expected R,G,B,NAME, each name once, got 1,2,300,house",
+        ),
+        ("0,0,0,sky\n1,2,3,sky\n", "line 2: expected R,G,B,NAME, each name once"),
+        ("0,0,0,sky\n1,2,3\n", "line 2: expected R,G,B,NAME"),
+        ("R,G,B,NAME\n0,0,0,sky\n", "expected 2 to 254 colours, got 1"),
+    ],
+)
+def test_a_list_of_colours_that_makes_no_sense(lines, words, tmp_path):
+    save_pairs(tmp_path, NAMES)
+    (tmp_path / "classes.csv").write_text(lines)
+    with pytest.raises(InputError, match=words):
+        load("--data", tmp_path, "--colours", tmp_path / "classes.csv")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+@pytest.mark.parametrize("flag", ["--colours", "--subjects"])
+def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(flag, tmp_path):
+    save_pairs(tmp_path, NAMES)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(InputError, match="pipe.csv: expected a CSV file"):
+        load("--data", tmp_path, flag, tmp_path / "pipe.csv")
+
+
+def test_a_long_thin_image_is_not_enlarged_without_end(tmp_path):
+    """A line of 5000 pixels would become 64 x 320000."""
+    for name in ("a", "b", "c"):
+        for kind in ("images", "masks"):
+            save(tmp_path / kind / f"{name}.png", np.full((1, 5000), 255, np.uint8))
+    with pytest.raises(
+        InputError, match="3 files cannot be used: .*a.png: expected .* not so long and thin, got 5000 x 1"
+    ):
+        load("--data", tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from tinyseg.errors import InputError, listed
 from tinyseg.io.folder import Loaded, read_found
 from tinyseg.io.pairing import Choices, find_pairs, find_parts
 from tinyseg.io.preprocessing import Preprocessing
+from tinyseg.io.rle import table
 from tinyseg.io.tiles import GB
 from tinyseg.ops import UNLABELLED
 
@@ -144,28 +144,17 @@ def found_in(args):
 
 def read_colours(path) -> dict[int, str]:
     """{colour as a number: name} of a CSV with a line R,G,B,NAME for each class."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in csv.reader(file) if any(cell.strip() for cell in line)]
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     colours: dict[int, str] = {}
-    for line in lines:
-        cells = [cell.strip() for cell in line]
-        if line is lines[0] and [cell[:1].lower() for cell in cells[:3]] == ["r", "g", "b"]:
+    for number, cells in table(path):
+        if number == 1 and [cell[:1].lower() for cell in cells[:3]] == ["r", "g", "b"]:
             continue  # a header
         levels = [int(cell) for cell in cells[:3] if cell.isdecimal() and int(cell) < 256]
-        if (
-            len(cells) != 4
-            or len(levels) != 3
-            or not cells[3]
-            or cells[3] != "ignore"
-            and cells[3] in colours.values()
-        ):
-            raise InputError(f"{path}: expected lines R,G,B,NAME, each name once, got {','.join(line)!r}")
+        if len(cells) != 4 or len(levels) != 3 or not cells[3] or cells[3] in colours.values():
+            got = ",".join(cells)[:80]
+            raise InputError(f"{path}, line {number}: expected R,G,B,NAME, each name once, got {got}")
         colours[levels[0] << 16 | levels[1] << 8 | levels[2]] = cells[3]
-    if len(colours) < 2 or len(colours) > UNLABELLED or list(colours.values()).count("ignore") > 1:
-        raise InputError(f"{path}: expected 2 to {UNLABELLED - 1} colours, and ignore once at most")
+    if not 2 <= len(colours) <= UNLABELLED:
+        raise InputError(f"{path}: expected 2 to {UNLABELLED - 1} colours, got {len(colours)}")
     return colours
 
 

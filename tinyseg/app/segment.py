@@ -276,7 +276,10 @@ def segment(run: Results, model: tuple, file: Path, stem: str, args, looked: Loo
     unused = "_probability.tif" if len(preprocessing.masks.values) == 2 else "_probability.png"
     run.claim(*(stem + end for stem in stems for end in ENDS if end != unused))
     for name, pixels, truth in zip(stems, pages, known):
-        height, width = preprocessing.shape(pixels, args.size)
+        try:
+            height, width = preprocessing.shape(pixels, args.size)
+        except ValueError as error:
+            raise InputError(f"{file}: {error}") from None
         if 16 * height * width > limit:
             raise InputError(
                 f"{file}: {width} x {height} pixels at this --size take {16 * height * width / GB:.1f} GB, "

@@ -178,7 +178,10 @@ def read_found(
             faults, labels_of, pair, shapes, meaning, limit, any(page.turned for page in pages)
         )
         for i, page in enumerate(pages if known else []):
-            height, width = preprocessing.shape(page.pixels)
+            shape = with_faults(faults, preprocessing.shape, page.pixels, named=pair.image)
+            if shape is None:
+                continue
+            height, width = shape
             taken += height * width * (4 * preprocessing.channels + 1)
             if taken > room or 16 * height * width > limit:
                 raise InputError(

@@ -15,6 +15,7 @@ from tinyseg.io.masks import MASK, Meaning
 from tinyseg.ops import UNLABELLED
 
 LUMA = np.array([299.0, 587.0, 114.0])  # Rec. 601 in thousandths: whole numbers keep white exactly white
+MOST_ENLARGED = 2**22  # pixels of an image that is enlarged; one that is not may have as many as it has
 AT_ONCE = 2**21  # entries of a float64 sum at most, so that resizing a large image takes little beside it
 
 
@@ -72,11 +73,21 @@ class Preprocessing:
         return np.stack([resize(plane, shape) for plane in planes(pixels, self.channels)], dtype=np.float32)
 
     def shape(self, pixels: np.ndarray, size: int | None = None) -> tuple[int, int]:
-        """(h, w) of an image as the network shall see it; arguments as of the call."""
+        """(h, w) of an image as the network shall see it; arguments as of the call.
+
+        Raises:
+            ValueError: the image is long and thin, and would be enlarged beyond MOST_ENLARGED pixels.
+        """
         size = self.size if size is None else size
         height, width = pixels.shape[:2]
         factor = size / min(height, width) if size else 1
-        return max(1, round(factor * height)), max(1, round(factor * width))
+        h, w = max(1, round(factor * height)), max(1, round(factor * width))
+        if factor > 1 and h * w > MOST_ENLARGED:
+            raise ValueError(
+                f"expected an image that is not so long and thin, got {width} x {height} pixels, which would be "
+                f"enlarged to {w} x {h}; a smaller --size, or 0, leaves it smaller"
+            )
+        return h, w
 
     def for_file(self, pages: list[np.ndarray]) -> Preprocessing:
         """The same; where training had no files of more than 8 bits, with a window that fits these pages.
