@@ -88,7 +88,8 @@ def quiet(argv):
 
 @unix
 @pytest.mark.processes
-def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(whole, earlier, tmp_path):
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(whole, earlier, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or the server finds none of what follows
     processes = get_context("forkserver")  # each process begins with all imports done
     processes.set_forkserver_preload(["app.test_run", "matplotlib.figure", "imageio.plugins.pillow"])
 

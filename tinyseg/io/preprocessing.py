@@ -84,8 +84,8 @@ class Preprocessing:
         h, w = max(1, round(factor * height)), max(1, round(factor * width))
         if factor > 1 and h * w > MOST_ENLARGED:
             raise ValueError(
-                f"expected an image that is not so long and thin, got {width} x {height} pixels, which would be "
-                f"enlarged to {w} x {h}; a smaller --size, or 0, leaves it smaller"
+                f"expected an image that is not so long and thin, got {width} x {height} pixels, which would "
+                f"be enlarged to {w} x {h}; a smaller --size, or 0, leaves it smaller"
             )
         return h, w
 
