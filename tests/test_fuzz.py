@@ -309,9 +309,7 @@ def main(folder: str, first: str, last: str, deed: str = "") -> None:
             print("read", flush=True)
         except InputError as error:
             assert str(error).startswith(str(file)) and "\n" not in str(error), str(error)
-            assert not isinstance(error.__context__, MemoryError), (
-                "asked for more memory than a file may take"
-            )
+            assert not isinstance(error.__context__, MemoryError), "asked for more memory than it may take"
             print("refused", flush=True)
         if base is not None:
             taken = peak() - base

@@ -209,7 +209,8 @@ def _of_dtype(arrays: np.ndarray, dtype) -> np.ndarray:
 
 def _highest(labels: np.ndarray) -> int:
     """The highest number of a class; -1 where nothing is annotated."""
-    known = [one[one != UNLABELLED] for one in (labels if labels.dtype == object else [labels])]
+    maps = list(labels) if labels.dtype == object else [labels]
+    known = [one[one != UNLABELLED] for one in maps]
     return max((int(one.max()) for one in known if one.size), default=-1)
 
 
