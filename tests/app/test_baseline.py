@@ -58,3 +58,9 @@ def test_different_sizes_are_found_as_each_alone():
     for one, image, label_map in zip(found, images, labels):
         alone = brightness_and_blur(train, Dataset(image[None], label_map[None]))
         np.testing.assert_array_equal(one, alone[0])
+
+
+def test_what_is_found_takes_a_byte_for_each_pixel():
+    data = Dataset(*of_sizes([(32, 50), (50, 32)]))
+    found = brightness_and_blur(data, data)
+    assert [one.nbytes for one in found] == [one.size for one in data.labels]

@@ -212,3 +212,14 @@ def test_a_name_that_looks_like_a_script_is_a_name(browser, tmp_path):
     assert browser.title == "good" and browser.get_log("browser") == []
     assert at(browser, "result").text == "threshold 0.500: 42.9% of all pixels found"  # no truth, no Dice
     assert browser.find_element(By.TAG_NAME, "figcaption").text == f"{evil}\n50.0% found"
+
+
+@pytest.mark.parametrize("found", [0.25, 0.75], ids=["nothing found", "something found"])
+def test_where_nothing_is_there_in_any_image_the_page_claims_no_dice(browser, tmp_path, found):
+    p = np.full((4, 6), found, np.float32)
+    images = [Shown(name, p, p, np.zeros((4, 6), np.uint8)) for name in ("a", "b")]
+    (tmp_path / "page.html").write_text(page("t", [section("s", slider(images, {"half": 0.5}))]))
+    browser.get((tmp_path / "page.html").as_uri())
+    share = 100 * (found > 0.5)
+    words = f"threshold 0.500: no Dice; {share:.1f}% of all pixels found; the truth has 0.0%"
+    assert at(browser, "result").text == words

@@ -39,6 +39,7 @@ def brightness_and_blur(train: Dataset, held_out: Dataset) -> np.ndarray:
         dice = confusion_matrix(table[tuple(levels)], labels, train.classes).dice
         trials.append((dice, sigma, table))
     _, sigma, table = max(trials, key=lambda trial: trial[0])
+    table = table.astype(np.uint8)  # a byte for each pixel of the held-out images, not eight
     return of_any_size([table[tuple(_levels(image, sigma))] for image in held_out.images])
 
 
