@@ -268,6 +268,24 @@ def test_what_is_refused_before_anything_is_written(args, words, model, tmp_path
     assert files(tmp_path) == before
 
 
+@pytest.mark.parametrize("place", ["set/images", "set", "."])
+def test_a_folder_of_images_is_no_folder_for_results(place, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("set/images").mkdir(parents=True)
+    imageio.imwrite("set/images/a.png", IMAGE)
+    said = fails(capsys, model, place, out="set/images")
+    assert "expected another folder than that of the images, got a.png's own" in said.err
+    assert files("set/images") == {"a.png"}
+
+
+def test_images_below_the_folder_for_results_are_segmented(model, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    imageio.imwrite(tmp_path / "images/a.png", IMAGE)
+    for _ in range(2):  # the second time with results there
+        segment.main([model, str(tmp_path / "images"), "--out", str(tmp_path)])
+        assert "1 of 1 images segmented" in capsys.readouterr().out
+
+
 def test_a_model_that_is_none(tmp_path, capsys):
     imageio.imwrite(tmp_path / "a.png", IMAGE)
     said = fails(capsys, str(tmp_path / "a.png"), tmp_path / "a.png", out=tmp_path / "out")

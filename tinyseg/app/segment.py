@@ -89,9 +89,7 @@ def main(argv=None):
     model = load(args.model)
     if args.rle and len(model[3].masks.names) > 2:
         raise InputError(f"--rle: expected a model of two classes, got {len(model[3].masks.names)}")
-    files = list(dict.fromkeys(file for place in args.images for file in images_in(place)))
-    out = Path(os.path.realpath(args.out))  # in a folder of images, earlier results are none of them
-    files = [file for file in files if file in args.images or out not in Path(os.path.realpath(file)).parents]
+    files = to_segment(args.images, args.out)
     names = result_names(files)
     ours = check_out(names, args.out)
     run = Results(args.out, ours)
@@ -182,6 +180,16 @@ class Results(Log):
         """Write the list anew."""
         self.ours = set(names)
         self.write(LIST, json.dumps({"version": 1, "results": sorted(self.ours)}, indent=1) + "\n")
+
+
+def to_segment(places: list[Path], out: Path) -> list[Path]:
+    """The images of all places: what an earlier segmentation wrote in `out` is none, unless it is named."""
+    files, earlier, out = [], listed_in(out), Path(os.path.realpath(out))
+    for file in dict.fromkeys(file for place in places for file in images_in(place)):
+        ours = file.name in earlier and Path(os.path.realpath(file)).parent == out
+        if file in places or not ours:
+            files.append(file)
+    return files
 
 
 def result_names(files: list[Path]) -> dict[Path, str]:
