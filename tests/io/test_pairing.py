@@ -624,6 +624,19 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
     assert [pair.name for pair in find_pairs(tmp_path / "data").pairs] == ["a"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_to_itself_is_refused(tmp_path):
+    touch(tmp_path, "images/a.png")
+    loop = tmp_path / "loop"
+    os.symlink("loop", loop)
+    for folder, masks in ((loop, loop), (tmp_path / "images", loop), (loop, tmp_path / "images")):
+        with pytest.raises(InputError, match="loop: expected"):
+            find_pairs(folder, Choices(masks=masks))
+    for parts in ({"train": tmp_path / "images", "val": loop}, {"train": loop, "val": tmp_path / "images"}):
+        with pytest.raises(InputError, match="loop: expected|expected images and masks"):
+            find_parts(parts)
+
+
 def test_two_images_of_one_name_in_different_layouts_are_refused(tmp_path):
     touch(tmp_path, "x/images/a.png", "x/masks/a.png", "x/a.png", "y/b.png", "y/b_mask.png")
     touch(tmp_path, "images/c/z.png", "masks/c/z.png")

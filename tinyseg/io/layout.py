@@ -57,7 +57,7 @@ def lay_out(folder: Path, masks: Path | None, suffix: str | None, empty: bool) -
         InputError: two files of one name, or folders of which nothing says what they are.
     """
     matched = Matched(folder, suffix, empty)
-    if masks is None or masks.resolve() == folder.resolve():
+    if masks is None or os.path.realpath(masks) == os.path.realpath(folder):
         _own_layout(tree(folder), matched)
     else:  # either may be within the other
         images = tree(folder, (os.path.realpath(masks),))

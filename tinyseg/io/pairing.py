@@ -99,7 +99,8 @@ def find_parts(parts: Mapping[str, Path], choices: Choices = Choices()) -> Found
     """
     for part, folder in parts.items():
         for other, above in parts.items():
-            if part != other and folder.resolve().is_relative_to(above.resolve()):
+            within = Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(above))
+            if part != other and within:
                 raise InputError(
                     f"--{part} {folder}: expected a folder of its own, got one in --{other} {above}"
                 )
