@@ -101,6 +101,11 @@ def test_content_is_that_of_a_regular_file_of_bounded_size(tmp_path):
             content_of(tmp_path / place, 4)
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux has such files")
+def test_of_a_file_nothing_is_read_beyond_the_size_that_the_system_tells():
+    assert content_of("/proc/self/status") == b""  # it is made up as one reads, and may have no end
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
 def test_a_pipe_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")

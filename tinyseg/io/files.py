@@ -25,7 +25,8 @@ def content_of(path: str | Path, most: int = 2**32) -> bytes:
     try:
         about = os.stat(path)  # before it is opened: to open a pipe may take for ever
         if stat.S_ISREG(about.st_mode) and about.st_size <= most:
-            return Path(path).read_bytes()
+            with open(path, "rb") as file:
+                return file.read(about.st_size)  # what the system makes up as one reads may have no end
     except (OSError, ValueError, MemoryError) as error:
         reason = getattr(error, "strerror", error) or "not enough memory"
         raise InputError(f"{path}: cannot be read ({reason})") from None

@@ -73,6 +73,8 @@ def load(path: str | Path, net: Any = None) -> tuple[Any, dict, dict, Preprocess
             saved = _built(DilatedFCN, described)
             if net is not None and net != saved:
                 raise ValueError(f"it is {saved}, expected {net}")
+            if kind != type(saved).__name__:
+                raise ValueError(f"kind: expected {type(saved).__name__}, got {kind!r}")
             net = net or saved
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path}: its network cannot be built ({brief(error)})") from None
@@ -121,7 +123,12 @@ def _built(kind, values: dict):
     names = {field.name for field in fields(kind) if field.compare}
     if odd := sorted(names ^ set(values)):
         raise ValueError(f"{odd[0]} is {'missing' if odd[0] in names else 'unknown'}")
-    return kind(**values)
+    built = kind(**values)
+    for name in sorted(names):  # what the class takes for a bool, say, need not be one
+        got, ours = (json.dumps(value, default=asdict) for value in (values[name], getattr(built, name)))
+        if got != ours:
+            raise ValueError(f"{name}: expected {ours}, as `save` writes it, got {got}")
+    return built
 
 
 def _misfit(net, preprocessing: Preprocessing) -> str | None:
