@@ -456,6 +456,14 @@ def test_decoding_takes_little_more_than_the_pixels(tmp_path):
     assert most < 2.1 * 20 * 200 * 200 * 4
 
 
+def test_a_wide_image_takes_no_minutes(tmp_path):
+    wide = np.tile(NOISE[:1], 4_000_000)
+    save(tmp_path / "a.ppm", wide)
+    start = time.monotonic()
+    np.testing.assert_array_equal(read(tmp_path / "a.ppm"), wide)
+    assert time.monotonic() - start < 3
+
+
 # Damaged files
 
 WHOLE = {

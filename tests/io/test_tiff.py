@@ -171,3 +171,15 @@ def test_pages_that_share_their_pixels_are_counted_one_by_one(tmp_path):
     pages = b"".join(directory + struct.pack("<I", offset) for offset in offsets)
     (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", first) + bytes(10**6) + pages)
     assert "got one that takes 2 GB" in refusal(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint32])  # Pillow's, tifffile's
+@pytest.mark.parametrize("how", [{"tile": (16, 16)}, {"rowsperstrip": 8}, {}])
+def test_a_page_without_all_its_strips_is_refused(tmp_path, kind, how):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((32, 16), kind), compression="zlib", **how)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags[257].overwrite(64)
+        if not how:
+            file.pages[0].tags[278].overwrite(32)
+    assert "some of its pixels are missing" in refusal(tmp_path / "a.tif")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # a DICOM file packed as a whole, which nothing unpacks within bounds
 
 
-def read_dicom(data: bytes, bounds, mask: bool = False) -> list[tuple[np.ndarray, bool]]:
+def read_dicom(data: bytes, bounds, mask: bool = False) -> Iterator[tuple[np.ndarray, bool]]:
     """Each frame of a DICOM file, and whether it holds numbers of a palette.
 
     Grey is (H, W), and more is brighter. The rescale slope and intercept are applied: CT comes in Hounsfield
@@ -38,16 +39,16 @@ def read_dicom(data: bytes, bounds, mask: bool = False) -> list[tuple[np.ndarray
     bounds(frames, frames * header.Rows * header.Columns * samples * depth)
     # A file without a preamble does not name its syntax: then it is this one.
     syntax = header.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
-    palette, read = header.PhotometricInterpretation == "PALETTE COLOR", []
+    palette, found = header.PhotometricInterpretation == "PALETTE COLOR", 0
     for frame, pixels in enumerate(iter_pixels(io.BytesIO(data), transfer_syntax_uid=syntax)):
         if palette and not mask:
             pixels = apply_color_lut(pixels, header)
         elif not palette and samples == 1:
             pixels = _measured(pixels, header, frame)
-        read.append((pixels, palette and mask))
-    if len(read) != frames:
-        raise ValueError(f"{len(read)} of {frames} frames are there")
-    return read
+        yield pixels, palette and mask
+        found += 1
+    if found != frames:
+        raise ValueError(f"{found} of {frames} frames are there")
 
 
 def _measured(pixels: np.ndarray, header, frame: int) -> np.ndarray:
@@ -78,7 +79,7 @@ def _rescale(header, frame: int) -> tuple[float, float]:
     return float(1 if slope is None else slope), float(intercept or 0)
 
 
-def read_nifti(data: bytes, bounds) -> list[np.ndarray]:
+def read_nifti(data: bytes, bounds) -> Iterator[np.ndarray]:
     """Each slice of a NIfTI file along its third axis, (H, W), of each volume in turn.
 
     The axes are first put in the order and the directions that come closest to right, front (anterior), top.
@@ -105,4 +106,4 @@ def read_nifti(data: bytes, bounds) -> list[np.ndarray]:
     turned = nibabel.apply_orientation(stored, nibabel.io_orientation(header.get_best_affine()))
     # (X, Y, Z, volumes) -> (H, W) of each slice of each volume
     slices = (turned[:, ::-1, k, t].T for t in range(turned.shape[3]) for k in range(turned.shape[2]))
-    return [(page * slope + intercept).astype(np.float32) if scaled else page for page in slices]
+    yield from ((page * slope + intercept).astype(np.float32) if scaled else page for page in slices)

@@ -26,7 +26,7 @@ from threading import RLock
 
 import imageio.v3 as iio
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from tinyseg.errors import InputError
 from tinyseg.io import tiff
@@ -94,7 +94,7 @@ def read_pages(file: str | Path, *, memory: float = READ_LIMIT, mask: bool = Fal
     try:
         data = _bytes(file, memory)
         bounds = partial(check_bounds, file, memory)
-        with _undisturbed():
+        with _undisturbed(block=min(len(data), 2**24)):
             match ending(file.name):
                 case ".npy":
                     return [Page(_plain(pixels)) for pixels in _read_npy(data, bounds)]
@@ -113,7 +113,7 @@ def read_pages(file: str | Path, *, memory: float = READ_LIMIT, mask: bool = Fal
                 f"pip install {INSTALL[error.name]}"
             ) from None
         reason = getattr(error, "strerror", None) or str(error.__cause__ or error) or type(error).__name__
-        reason = reason.strip().partition("\n")[0]
+        reason = reason.strip().partition("\n")[0][:200]  # some decoders quote the file
         raise InputError(
             f"{file}: expected an image, got a file that cannot be read as one ({reason})"
         ) from None
@@ -149,17 +149,21 @@ def _bytes(file: Path, memory: float) -> bytes:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Without the readers' warnings and log lines, which are of metadata, and without Pillow's own limit."""
+def _undisturbed(block: int) -> Iterator[None]:
+    """Without the readers' warnings and log lines, which are of metadata, and without Pillow's own limits.
+
+    Pillow reads `block` bytes at a time. Each time it copies what it has of a line, so that by its own small
+    blocks a very wide image takes minutes.
+    """
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        limit, level = Image.MAX_IMAGE_PIXELS, logging.root.manager.disable
-        Image.MAX_IMAGE_PIXELS = None
+        limits, level = (Image.MAX_IMAGE_PIXELS, ImageFile.MAXBLOCK), logging.root.manager.disable
+        Image.MAX_IMAGE_PIXELS, ImageFile.MAXBLOCK = None, max(block, ImageFile.MAXBLOCK)
         logging.disable(logging.CRITICAL)
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = limit
+            Image.MAX_IMAGE_PIXELS, ImageFile.MAXBLOCK = limits
             logging.disable(level)
 
 

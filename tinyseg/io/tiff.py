@@ -28,6 +28,7 @@ RIGHT = {
     "I": {(16, 2), (32, 2)},
     "F": {(32, 3), (64, 3)},
 }
+MISSING = "some of its pixels are missing"
 UNPACK = {
     8: zlib.decompressobj,
     32946: zlib.decompressobj,
@@ -62,7 +63,12 @@ def headers(data: bytes, pages: int, bounds) -> list[tuple[int, int]] | None:
                 image.seek(page)
                 tags, samples = image.tag_v2, len(image.getbands())
                 bits, (width, height) = tags.get(258, (1,)), (tags[256], tags[257])
-                area = _area(width, height, tags.get(322, width), tags.get(323, height))
+                tile = tags.get(322, width), tags.get(323, min(tags.get(278, height), height))
+                area = _area(width, height, *tile)
+                if len(tags.get(324, tags.get(273, ()))) * prod(tile) < area:
+                    raise ValueError(MISSING)
+                if 322 not in tags:
+                    area = width * height
                 taken += area * samples * (max(bits) // 8 or 1)
                 rightly &= (
                     {(b, kind) for b in bits for kind in tags.get(339, (1,))} <= RIGHT.get(image.mode, set())
@@ -116,9 +122,11 @@ def read_tiff(data: bytes, pages: int, bounds) -> Iterator[tuple]:
 def _check_segments(page, data: bytes) -> None:
     """Refuse strips and tiles that are cut off, or that would unpack to more than their pixels take."""
     most = prod(page.chunks) * page.dtype.itemsize
+    if len(page.dataoffsets) < prod(page.chunked):
+        raise ValueError(MISSING)
     for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
         if not (offset and length and offset + length <= len(data)):
-            raise ValueError("its pixels are cut off")
+            raise ValueError(MISSING)
         if page.compression in UNPACK:
             segment = UNPACK[page.compression]().decompress(data[offset : offset + length], most + 1)
             if len(segment) > most:
