@@ -5,6 +5,7 @@ import csv
 import json
 import re
 from argparse import Namespace
+from dataclasses import replace
 
 import imageio.v3 as imageio
 import numpy as np
@@ -98,8 +99,21 @@ def test_different_sizes_go_all_the_way(mixed):
     assert files(run.home) >= NUMBERS | PICTURES
     assert [one.shape for one in p] == [(1, *one.shape) for one in data.held_out.labels]
     assert len({one.shape for one in p}) > 3
-    best = max(history, key=lambda epoch: (epoch.val_best_dice, epoch.epoch))
+    best = max(history, key=lambda epoch: (epoch.val_dice + epoch.val_best_dice, epoch.epoch))
     assert best.epoch == kept.epoch == metrics["best_epoch"] and best.val_best_dice > 0.5
+
+
+def test_an_epoch_of_black_masks_is_not_kept_over_one_that_finds_the_structure(tmp_path):
+    data = Data(*(dataset([(24, 24)] * 2, seed) for seed in range(3)))
+    labels, first = data.validation.labels, begin(NET)
+    missed = labels * (np.arange(24) % 7 > 0)  # the second epoch's: not all of it
+    epochs = [0.3 * labels, 0.9 * missed, 0.4 * labels]  # the others tell all apart, below 0.5
+    with Run(tmp_path) as run, Progress(run, NET, data, Namespace(epochs=3), first) as progress:
+        for k, p in enumerate(epochs, 1):
+            last = replace(first, epoch=k, step=k, losses=(0.1,))
+            progress.epoch(last, 0.1, confusion_matrix(p > 0.5, labels, 2), p[:, None])
+        assert [epoch.val_best_dice for epoch in progress.history()][::2] == [1, 1]
+        assert progress.kept.epoch == 2
 
 
 def test_the_held_out_figures_are_those_of_segment_on_the_same_files(mixed, tmp_path):

@@ -40,17 +40,18 @@ class Epoch:
     val_loss: float  # of the validation images; where there are none, of the held-out ones
     val_dice: float  # on these: of two classes the second one's, of more the mean
     val_iou: float
-    val_best_dice: float  # of two classes at the best threshold; the epoch with the highest is kept
+    val_best_dice: float  # of two classes at the best threshold
 
 
 class Progress:
     """How one training goes, and what is kept of it.
 
     `last` is the snapshot to start from: `start`, or where the run was killed or stopped. `kept` is what the
-    run keeps: with validation images the epoch that did best on them, else the last one. Of two classes, best
-    means the highest Dice at the best threshold, so that a mask that is still black counts by what is behind
-    it. Of equal ones the later counts. Where nothing is there to be found, no epoch has a Dice: NaN, and the
-    last one is kept.
+    run keeps: with validation images the epoch that did best on them, else the last one. Best means the
+    highest Dice; of two classes, the highest mean of two: of the Dice at 0.5, which is what masks show, and
+    of that at the best threshold, so that a mask that is still black counts by what is behind it. Of equal
+    ones the later counts. Where nothing is there to be found, no epoch has a Dice: NaN, and the last one is
+    kept.
 
     As a context it turns a stop (Ctrl-C, or a signal) into a line: the loop ends, the program goes on. A
     training that diverges leaves the last finite model behind.
@@ -94,13 +95,14 @@ class Progress:
         if not np.isfinite(loss):
             raise Diverged(f"step {snapshot.step}: the loss, {self.name}, became {loss}. {ADVICE}")
         kept, best = self.kept, self.best
-        dice, iou, score = (counts.dice, counts.iou, counts.dice) if self.there else (float("nan"),) * 3
+        dice, iou, behind = (counts.dice, counts.iou, counts.dice) if self.there else (float("nan"),) * 3
         if self.there and len(p[0]) == 1:
-            score = best_threshold(all_pixels(p), all_pixels(self.watched.labels))[1]
+            behind = best_threshold(all_pixels(p), all_pixels(self.watched.labels))[1]
+        score = (dice + behind) / 2
         if not self.data.validation or not score < best:  # a NaN is not
             kept, best = snapshot, score
         frames = self.with_frame(snapshot)
-        at = Epoch(snapshot.epoch, snapshot.step, snapshot.loss, loss, dice, iou, score)
+        at = Epoch(snapshot.epoch, snapshot.step, snapshot.loss, loss, dice, iou, behind)
         self.run.saving = True
         try:
             head = row(field.name for field in fields(Epoch)) if at.epoch == 1 else ""
