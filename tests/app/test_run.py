@@ -576,6 +576,38 @@ def test_a_state_cuts_no_file_but_the_run_s_own(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "precious").read_text() == "mine"
 
 
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    """(a killed run, its state)"""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        home = killed(tmp_path_factory.mktemp("state") / "run", monkeypatch)
+    return home, read_checkpoint(home / "unfinished/state.npz")
+
+
+OTHERS = {
+    "yes": True,
+    "an array": np.zeros(3),
+    "no dict": {},
+    "a list of nothing": [None],
+    "a far one": 10**400,
+}
+
+
+@pytest.mark.parametrize("value", OTHERS.values(), ids=OTHERS)
+def test_a_state_of_another_kind_is_refused_in_a_line_and_nothing_is_touched(value, state, capsys):
+    home, tree = state
+    trees = [value, *(tree | {key: value} for key in tree if key != "kept" or value is not None)]
+    trees += [tree | {"last": tree["last"] | {key: value}} for key in tree["last"]]
+    before = {name: (home / "unfinished" / name).read_bytes() for name in ("log.txt", "history.csv")}
+    for changed in trees:
+        write_checkpoint(home / "unfinished/state.npz", changed)
+        with pytest.raises(SystemExit) as caught:
+            train_modified.main(["--resume", str(home)])
+        said = capsys.readouterr().err
+        assert caught.value.code == 2 and "state.npz" in said and said.count("\n") == 1
+    assert before == {name: (home / "unfinished" / name).read_bytes() for name in before}
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

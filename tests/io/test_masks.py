@@ -295,8 +295,13 @@ def test_colours_are_classes_and_are_written_as_such(tmp_path):
         ({"values": (1, 1)}, "names: expected one for each of different values"),
         ({"values": (0, 1, 2), "names": "abc", "above": 0}, "above: expected a number, and two classes"),
         ({"above": "0"}, "above: expected a number"),
+        ({"above": True}, "above: expected a number"),
+        ({"values": (0, True)}, "values: expected whole numbers"),
+        ({"names": ("a", "b\n")}, "names: expected texts"),
+        ({"names": ("a", "b" * 101)}, "names: expected texts"),
         ({"ignore": 255}, "ignore: expected another whole number than the classes', got 255"),
         ({"ignore": 1.5}, "ignore: expected another whole number"),
+        ({"values": (3, 4), "ignore": True}, "ignore: expected another whole number"),
     ],
 )
 def test_fields_that_make_no_sense(fields, words):

@@ -208,7 +208,7 @@ def about(network=(), preprocessing=(), masks=(), **changes):
         ({"tinyseg": about(masks={"alpha": ...})}, "cannot be built .alpha is missing"),
         ({"tinyseg": about(masks={"above": "0"})}, "cannot be built .above: expected"),
         ({"tinyseg": about(masks={"alpha": [1]})}, "cannot be built .alpha: expected true, .* got .1."),
-        ({"tinyseg": about(masks={"names": [None, {}]})}, "cannot be built .names: expected .*None"),
+        ({"tinyseg": about(masks={"names": [None, {}]})}, "cannot be built .names: expected texts"),
         ({"tinyseg": about(network={"residual": 1})}, "cannot be built .residual: expected true, .* got 1"),
         ({"tinyseg": about(kind="Mine")}, "cannot be built .kind: expected DilatedFCN, got 'Mine'"),
         ({"tinyseg": about(preprocessing={"window": [3]})}, "cannot be built .window: expected"),
@@ -220,7 +220,7 @@ def about(network=(), preprocessing=(), masks=(), **changes):
             "preprocessing makes 3 channels, the network takes 1",
         ),
         (
-            {"tinyseg": about(masks={"values": [1, 2, 3], "names": ["", "a", "b"], "above": None})},
+            {"tinyseg": about(masks={"values": [1, 2, 3], "names": ["c", "a", "b"], "above": None})},
             "preprocessing has 3 classes, the network 2",
         ),
     ],

@@ -149,10 +149,12 @@ def read_colours(path) -> dict[int, str]:
         if number == 1 and [cell[:1].lower() for cell in cells[:3]] == ["r", "g", "b"]:
             continue  # a header
         levels = [int(cell) for cell in cells[:3] if cell.isdecimal() and int(cell) < 256]
-        if len(cells) != 4 or len(levels) != 3 or not cells[3] or cells[3] in colours.values():
+        name = cells[-1]
+        fits = len(cells) == 4 and len(levels) == 3 and 0 < len(name) <= 100 and name.isprintable()
+        if not fits or name in colours.values():
             got = ",".join(cells)[:80]
             raise InputError(f"{path}, line {number}: expected R,G,B,NAME, each name once, got {got}")
-        colours[levels[0] << 16 | levels[1] << 8 | levels[2]] = cells[3]
+        colours[levels[0] << 16 | levels[1] << 8 | levels[2]] = name
     if not 2 <= len(colours) <= UNLABELLED:
         raise InputError(f"{path}: expected 2 to {UNLABELLED - 1} colours, got {len(colours)}")
     return colours

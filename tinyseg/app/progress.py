@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import operator
+import sys
 import time
 from dataclasses import asdict, astuple, dataclass, fields
 from io import StringIO
@@ -17,10 +17,10 @@ import numpy as np
 
 from tinyseg.app.data import Data
 from tinyseg.app.figures import is_there
-from tinyseg.app.run import FINITE, HISTORY, STATE, Run
+from tinyseg.app.run import FINITE, HISTORY, LOG, STATE, Run
 from tinyseg.data.dataset import all_pixels
 from tinyseg.errors import InputError, brief
-from tinyseg.io.checkpoint import read_checkpoint, write_checkpoint
+from tinyseg.io.checkpoint import alike, read_checkpoint, write_checkpoint
 from tinyseg.io.files import append
 from tinyseg.io.models import mismatch, save
 from tinyseg.io.preprocessing import preprocessing_of
@@ -148,9 +148,16 @@ class Progress:
         return frames
 
     def restore(self) -> None:
-        """Go on where the state was saved."""
+        """Go on where the state was saved.
+
+        Raises:
+            InputError: it is of another training, or of none.
+        """
         path = self.run.folder / STATE
         state = read_checkpoint(path)
+        begun = asdict(self.last) | {"losses": [0.0]}
+        like = {"version": 1, "data": "", "last": begun, "kept": begun, "best": 0.0, "frames": self.frames}
+        like["lengths"] = {LOG: 0, HISTORY: 0}
         try:
             if state["version"] != 1:
                 raise InputError(
@@ -158,18 +165,22 @@ class Progress:
                 )
             if state["data"] != self.data_digest:
                 raise InputError(f"{path}: the images are not those that the training began with")
-            self.last = Snapshot(**state["last"])
-            self.kept = Snapshot(**state["kept"]) if state["kept"] else self.last
-            if found := mismatch(self.net, self.last.params | self.last.state):
+            if found := mismatch(self.net, state["last"]["params"] | state["last"]["state"]):
                 raise InputError(f"{path}: of another network: {found}")
-            self.best, self.frames, lengths = state["best"], state["frames"], state["lengths"]
-            epoch = operator.index(self.last.epoch)
-            self.run.cut(lengths)
+            state["kept"] = state["last"] if state["kept"] is None else state["kept"]
+            alike(state, like)
+            last, epochs = Snapshot(**state["last"]), [epoch for epoch, _ in state["frames"]]
+            in_turn = epochs == sorted({*epochs}) and epochs[-1:] == [last.epoch]
+            if not in_turn or not 0 < last.epoch <= last.step < sys.maxsize:
+                raise ValueError(f"epoch {last.epoch} after {last.step} steps, with frames of {epochs}")
+            np.random.default_rng().bit_generator.state = last.rng  # a ValueError, if it is none
+            self.run.cut(state["lengths"])
         except InputError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
             raise InputError(f"{path}: not the state of a training ({brief(error)})") from None
-        self.run.epoch = epoch
+        self.last, self.kept = last, Snapshot(**state["kept"])
+        self.best, self.frames, self.run.epoch = state["best"], state["frames"], last.epoch
 
     @property
     def enough(self) -> bool:

@@ -217,8 +217,6 @@ class Run(Log):
             InputError: the history is shorter than that, so a part of it is lost.
         """
         for name, length in lengths.items():
-            if name not in (LOG, HISTORY):  # the state may be a stranger's
-                raise InputError(f"{self.folder / STATE}: not the state of a training ({name})")
             path = self.folder / name
             there = path.stat().st_size if path.exists() else 0
             if there < length and name == HISTORY:

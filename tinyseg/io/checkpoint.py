@@ -46,6 +46,35 @@ def read_checkpoint(path: str | Path) -> Any:
         raise InputError(f"{path}: not a whole checkpoint ({brief(error)})") from None
 
 
+def alike(tree: Any, like: Any, name: str = "state") -> None:
+    """Check that a tree is built like another: the same keys, types and lengths, and arrays of equal shape.
+
+    A list of one node, or of several, in `like` stands for any number of nodes like its first.
+
+    Raises:
+        TypeError: it is not; the message names the first place where.
+    """
+    if isinstance(like, list):
+        like = like[:1] * (len(tree) if isinstance(tree, list | tuple) else 1)
+    if (got := _kind(tree)) != (expected := _kind(like)):
+        raise TypeError(f"{name}: expected {expected}, got {got}")
+    if isinstance(like, dict):
+        for key in like:
+            alike(tree[key], like[key], key)
+    elif isinstance(like, list | tuple):
+        for one, other in zip(tree, like):
+            alike(one, other, name)
+
+
+def _kind(node) -> str:
+    """What a node of a tree is, in words."""
+    if isinstance(node, np.ndarray):
+        return f"{node.dtype} {node.shape}"
+    if isinstance(node, dict):
+        return f"the keys {', '.join(sorted(map(str, node)))}"
+    return f"a list of {len(node)}" if isinstance(node, list | tuple) else type(node).__name__
+
+
 def _described(node, arrays: dict) -> Any:
     """The node as JSON, each array replaced by {"array": its name} and put into `arrays`."""
     if type(node) is dict:

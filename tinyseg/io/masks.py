@@ -46,16 +46,20 @@ class Meaning:
     def __post_init__(self):
         values: tuple = tuple(self.values)
         names, most = tuple(self.names), 2**24 if self.colours else 2**16
-        if not all(isinstance(value, Integral) and 0 <= value < most for value in values):
+        if not all(_whole(value) and 0 <= value < most for value in values):
             raise ValueError(f"values: expected whole numbers from 0 to {most - 1}, got {values}")
+        if not all(isinstance(name, str) and name.isprintable() and 0 < len(name) <= 100 for name in names):
+            raise ValueError("names: expected texts of 1 to 100 printable characters")
         if len(set(values)) < len(values) or len(names) != len(values):
             raise ValueError(f"names: expected one for each of different values {values}, got {names}")
-        if self.above is not None and not (isinstance(self.above, int | float) and len(values) == 2):
+        if self.above is not None and not (
+            isinstance(self.above, int | float) and type(self.above) is not bool and len(values) == 2
+        ):
             raise ValueError(f"above: expected a number, and two classes, got {self.above!r}")
-        if self.ignore is not None and (not isinstance(self.ignore, Integral) or self.ignore in values):
+        if self.ignore is not None and (not _whole(self.ignore) or self.ignore in values):
             raise ValueError(f"ignore: expected another whole number than the classes', got {self.ignore!r}")
         object.__setattr__(self, "values", tuple(map(int, values)))  # plain values: JSON knows no others
-        object.__setattr__(self, "names", tuple(map(str, names)))
+        object.__setattr__(self, "names", names)
         for name in ("alpha", "colours"):
             object.__setattr__(self, name, bool(getattr(self, name)))
 
@@ -93,6 +97,11 @@ class Meaning:
         if self.colours:
             return np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1).astype(np.uint8)
         return values.astype(np.uint8 if max(self.values) < 256 else np.uint16)
+
+
+def _whole(value) -> bool:
+    """Whether it is a whole number; True is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def shown(value: int, colours: bool) -> str:
