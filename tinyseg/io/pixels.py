@@ -4,8 +4,9 @@ Behind `read_pages` stand Pillow, always through imageio's plugin of that name; 
 misreads (tiff.py); pydicom and nibabel (medical.py). What none reads rightly is refused.
 
 One rule keeps every file within bounds: see `check_bounds`. Its bytes on disk may not be more than `memory`,
-nor may pages x height x width x samples x bytes of a sample. It may not have more than MOST_PAGES pages. The
-headers tell, before any pixel is decoded. Only regular files are opened.
+nor may (pages + 3) x height x width x samples x bytes of a sample: decoding holds up to three copies of a
+page. It may not have more than MOST_PAGES pages. The headers tell, before any pixel is decoded. Only regular
+files are opened.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 RASTER = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SUFFIXES = (*RASTER, ".npy", ".dcm", ".nii", ".nii.gz")
 READ_LIMIT = 10**9  # bytes: what one file may take
+COPIES = 3  # of a page, which decoding holds at most beside what it gives
 MOST_PAGES = 10_000
 MOST_CHANNELS = 16  # of a .npy file
 INSTALL = {"tifffile": "tifffile"} | dict.fromkeys(("pydicom", "nibabel"), '-e ".[medical]"')
@@ -57,15 +59,23 @@ Bounds = Callable[[int, float], None]  # `check_bounds` of a certain file
 
 
 def check_bounds(file: Path, memory: float, pages: int, taken: float) -> None:
-    """Refuse a file of too many pages, or of pixels that take more than `memory` bytes.
+    """Refuse a file of too many pages, or that takes more than `memory` bytes while it is read.
+
+    Args:
+        file: the file.
+        memory: bytes.
+        pages: how many it has; 0: it is not decoded, and `taken` is what it takes on disk.
+        taken: bytes of all its pixels.
 
     Raises:
         InputError: it names what the file takes, what is allowed, and how to allow more.
     """
+    if pages:
+        taken *= 1 + COPIES / pages
     if taken > memory:
         raise InputError(
-            f"{file}: expected an image that takes at most {memory / 1e9:.3g} GB, got one that takes "
-            f"{taken / 1e9:.3g} GB; allow it by --memory GB, or split or shrink it"
+            f"{file}: expected an image that takes at most {memory / 1e9:.3g} GB to read, got one that "
+            f"takes {taken / 1e9:.3g} GB; allow it by --memory GB, or split or shrink it"
         )
     if pages > MOST_PAGES:
         raise InputError(
@@ -143,7 +153,7 @@ def _bytes(file: Path, memory: float) -> bytes:
         raise InputError(
             f"{file}: expected an image file, got {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}"
         )
-    check_bounds(file, memory, 1, status.st_size)
+    check_bounds(file, memory, 0, status.st_size)
     with open(file, "rb") as stream:
         return stream.read(status.st_size)
 
@@ -248,7 +258,7 @@ def _count_pages(data: bytes, bounds: Bounds) -> int:
             return _count_gif_pages(data, bounds)
         # A photograph's MPO holds previews and maps of the first page behind it.
         pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        depth = 2 if image.mode.startswith("I;16") else 4 if image.mode in ("I", "F", "P") else 1
+        depth = 2 if image.mode.startswith("I;16") else {"I": 4, "F": 4, "P": 3}.get(image.mode, 1)
         bounds(pages, pages * prod(image.size) * len(image.getbands()) * depth)
         return pages
 
