@@ -229,16 +229,50 @@ def test_levels_that_are_spread_to_be_seen_make_255_a_question(levels, tmp_path)
         (0, 15, 255),
         (0, 3, 10, 255),
         (0, 10, 20, 30, 40, 50, 255),
-        (*range(150), 255),
+        (*range(20), 255),
     ],
 )
 def test_beside_numbers_of_classes_255_is_what_nobody_annotated(levels, tmp_path):
     numbers = visible(levels)
     numbers.flat[: len(levels)] = levels
-    meaning, words, (labels,) = read([numbers], tmp_path, two=False)
+    meaning, words, (labels, *_) = read([numbers] * 2 * len(levels), tmp_path, two=False)
     assert meaning.values == levels[:-1] and meaning.ignore == 255
     assert f"255 is taken for not annotated ({np.mean(numbers == 255):.1%} of all pixels)" in words
     np.testing.assert_array_equal(labels == UNLABELLED, numbers == 255)
+
+
+def squares(*numbers):
+    """A label map with a square of each number."""
+    return np.repeat([np.repeat([0, *numbers], 3)], 3, axis=0).astype(np.uint8)
+
+
+def test_numbers_that_count_the_objects_of_each_file_are_a_question(tmp_path):
+    files = [squares(*range(1, count + 1)) for count in (4, 12, 7, 9) * 10]
+    with pytest.raises(InputError, match="--mask-values nonzero: they number objects; --mask-values 0,1,2,"):
+        read(files, tmp_path, two=False)
+    meaning, _, labels = read(files, tmp_path, two=False, values="nonzero")
+    assert meaning.above == 0 and np.array_equal(labels[0], files[0] > 0)
+    assert len(read(files, tmp_path, two=False, values=tuple(range(13)))[0].values) == 13
+
+
+def test_numbers_that_few_files_share_are_a_question(tmp_path):
+    """Patches of one large image, in which each object has a number."""
+    files = [squares(n, n + 1) for n in range(1, 20)]
+    with pytest.raises(InputError, match="expected to know what 21 values in 19 label maps are"):
+        read(files, tmp_path, two=False)
+
+
+def test_twenty_classes_of_which_each_file_has_some_are_no_question(tmp_path):
+    """As in Pascal VOC: a file has few of them, with gaps."""
+    files = [squares(1 + n % 20, 1 + 7 * n % 20) for n in range(60)]
+    meaning, words, _ = read(files, tmp_path, two=False)
+    assert meaning.values == tuple(range(21)) and "--mask-values nonzero" in words
+
+
+@pytest.mark.parametrize("counts", [(3, 2, 1, 3), (8, 7, 6, 5, 8)])
+def test_a_few_classes_within_each_other_are_no_question(counts, tmp_path):
+    files = [squares(*range(1, count + 1)) for count in counts]
+    assert len(read(files, tmp_path, two=False)[0].values) == max(counts) + 1
 
 
 def test_label_maps_of_0_and_1_beside_masks_of_0_and_255_are_a_question(tmp_path):

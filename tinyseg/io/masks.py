@@ -25,6 +25,7 @@ NAMES = ("background", "structure")
 LOSSLESS = (".bmp", ".dcm", ".nii", ".nii.gz", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff")  # of values
 SOFT = 0.05  # share of the pixels that may lie between the two levels of a mask with blurred edges
 MOST_COLOURS = 4096  # of masks; with more they are photographs
+MOST_UNASKED = 9  # classes; more may be numbers of objects
 GRADED = 16  # values; with fewer between the ends, they are classes rather than a blur
 
 
@@ -152,6 +153,7 @@ class Census:
     counts: Counter = field(default_factory=Counter)  # {value: pixels}; of colour by the brightest channel
     colours: Counter = field(default_factory=Counter)  # the same of colours as numbers
     of_each: dict[frozenset, Path] = field(default_factory=dict)  # sets of values that a file has: an example
+    pages: int = 0
     coloured: Path | None = None  # a file with colours
     in_alpha: Path | None = None  # a file of one colour whose alpha channel has a shape
     one_bit: Path | None = None
@@ -159,6 +161,7 @@ class Census:
 
     def add(self, page: Page, file: Path) -> None:
         """Count a page of a mask file."""
+        self.pages += 1
         self.one_bit = self.one_bit or (file if page.pixels.dtype == bool else None)
         if file.name[len(stem_of(file.name)) :].lower() not in LOSSLESS:
             self.lossy = self.lossy or file
@@ -351,6 +354,7 @@ def _many(census: Census, ignore, source) -> tuple[Meaning, str]:
         _refuse_photographs(census)
         _check_count(set(census.colours), source, colours=True)
         classes = tuple(sorted(census.colours))
+        _refuse_objects(census, classes, "--colours FILE")
         names = tuple(f"colour {shown(colour, True)}" for colour in classes)
         return Meaning(classes, names, colours=True), ", ".join(names)
     found = set(census.counts)
@@ -368,8 +372,24 @@ def _many(census: Census, ignore, source) -> tuple[Meaning, str]:
         raise InputError(
             f"{source}: expected values of at least 0, got {classes[0]}; --ignore {classes[0]} leaves it out"
         )
+    _refuse_objects(census, classes, f"--mask-values {','.join(map(str, classes))}")
     names = tuple(f"value {value}" for value in classes)
-    return Meaning(classes, names, ignore=ignored), _said(classes, names, ignored, census)
+    said = _said(classes, names, ignored, census)
+    said += "; if they number objects, --mask-values nonzero" * (len(classes) > 4)
+    return Meaning(classes, names, ignore=ignored), said
+
+
+def _refuse_objects(census: Census, values: tuple[int, ...], classes: str) -> None:
+    """Refuse what may number objects: in each file anew from 1 on, or so that few files share a number."""
+    each = [sorted(found & {*values} - {0}) for found in census.of_each]
+    anew = [len(found) for found in each if found and found == [*range(1, len(found) + 1)]]
+    in_each_anew = len(anew) == sum(map(bool, each)) and len({*anew}) > 2
+    if len(values) > MOST_UNASKED and (in_each_anew or len(values) > census.pages / 2):
+        first = next(iter(census.of_each.values()))
+        raise InputError(
+            f"{first}: expected to know what {len(values)} values in {census.pages} label maps are; "
+            f"--mask-values nonzero: they number objects; {classes}: they are classes"
+        )
 
 
 def _ask_about_255(census: Census, source) -> None:
