@@ -104,7 +104,10 @@ def _two_folders(images: Tree, masks: Tree, matched: Matched) -> None:
     above = images.path if images.path == matched.root else images.path.parent
     of_images, of_masks = image_files(images.all(), images.path), image_files(masks.all(), masks.path)
     suffix = common(list(of_images), of_masks) if matched.suffix is None else matched.suffix
-    found = match(of_images, of_masks, suffix)
+    found, by = match(of_images, of_masks, suffix), f", masks with {suffix}" if suffix else ""
+    if not found and (found := aligned(of_images, of_masks, matched)):
+        image, masks_of_it = next(iter(found.items()))
+        by = f", by what differs in their names: {name_in(masks_of_it[0], masks.path)} is of {image}"
     if (
         len(of_images) == 1
         and matched.suffix is None
@@ -114,7 +117,7 @@ def _two_folders(images: Tree, masks: Tree, matched: Matched) -> None:
         found = {name: list(of_masks.values()) for name in of_images}
         matched.layouts[f"for each image a folder with {names}"] = None
     else:
-        matched.layouts[names + (f", masks with {suffix}" if suffix else "")] = None
+        matched.layouts[names + by] = None
     matched.add(above, {name: (file, found.get(name, [])) for name, file in of_images.items()})
     used = {mask for its in found.values() for mask in its}
     for name, mask in of_masks.items():
@@ -175,6 +178,29 @@ def common(images: list[str], masks: Mapping[str, Path]) -> str:
     suffixes = set.intersection(*({re.sub("_[0-9]+$", "", rest) or rest for rest in of} for of in rests))
     good = [suffix for suffix in suffixes if suffix and len(match(images, masks, suffix)) == len(images)]
     return good[0] if len(good) == 1 else ""
+
+
+def aligned(images: Iterable[str], masks: Mapping[str, Path], matched: Matched) -> dict[str, list[Path]]:
+    """{name of an image: its mask} by what differs: 21 of 21_training and 21_manual1, 1 of img1 and mask1.
+
+    What all images have in common, before and behind, is no part of that, nor is what all masks have in
+    common. None, if not each mask is some image's; or not each image has one, where nothing allows that.
+    """
+    wanted = {name: mask for name, mask in masks.items() if with_suffix(matched.suffix or "").fullmatch(name)}
+    of_images, of_masks = differing(images), differing(wanted)
+    lacking, spare = of_images.keys() - of_masks.keys(), of_masks.keys() - of_images.keys()
+    if spare or len(of_masks) < len(wanted) or lacking and not (matched.empty or matched.suffix):
+        return {}
+    return {of_images[key]: [masks[mask]] for key, mask in of_masks.items()}
+
+
+def differing(names: Iterable[str]) -> dict[tuple, str]:
+    """{what differs in a name from the others: the name}, in whole words and numbers."""
+    parts = {name: re.findall(r"\d+|[^\W\d_]+|.", name, re.S) for name in names}
+    start = len(os.path.commonprefix([*parts.values()]))
+    rests = {name: part[start:] for name, part in parts.items()}
+    end = len(os.path.commonprefix([rest[::-1] for rest in rests.values()]))
+    return {tuple(rest[: len(rest) - end]): name for name, rest in rests.items()}
 
 
 def added(name: str, other: str) -> str | None:
