@@ -202,6 +202,124 @@ def test_an_accent_is_the_same_however_a_system_writes_it(tmp_path):
     assert [pair.name for pair in find_pairs(tmp_path).pairs] == ["caf\u00e9"]
 
 
+def test_an_image_without_a_mask_can_be_left_out(tmp_path):
+    """As in Pascal VOC, where few of the images are segmented."""
+    touch(tmp_path, "images/a.png", "images/b.png", "images/c.png", "masks/a.png", "masks/c.png")
+    found = find_pairs(tmp_path, Choices(skip=True))
+    assert [pair.name for pair in found.pairs] == ["a", "c"]
+    assert found.passed_over == ("1 images without a mask (b)",)
+    touch(tmp_path, "masks/d.png")
+    assert "d.png" in refusal(tmp_path, skip=True)
+    touch(tmp_path / "none", "a.png", "b.png")
+    assert "none for 2 of 2" in refusal(tmp_path / "none", skip=True)
+
+
+# Names of which images and masks share only a part
+
+BY_PARTS = {  # name: (images, masks, suffix, {image: mask})
+    "DRIVE": (["21_training.tif", "22_training.tif"], ["22_manual1.gif", "21_manual1.gif"], None),
+    "nnU-Net": (
+        ["case_001_0000.nii.gz", "case_002_0000.nii.gz"],
+        ["case_002.nii.gz", "case_001.nii.gz"],
+        None,
+    ),
+    "LiTS": (["volume-2.nii", "volume-10.nii"], ["segmentation-10.nii", "segmentation-2.nii"], None),
+    "Cityscapes": (
+        ["val/b/b_01_leftImg8bit.png", "val/b/b_02_leftImg8bit.png"],
+        [f"val/b/b_{n}_gtFine_{kind}.png" for n in ("02", "01") for kind in ("labelIds", "color")],
+        "_gtFine_labelIds",
+    ),
+    "a single one": (["train-volume.tif"], ["train-labels.tif"], None),
+}
+
+
+@pytest.mark.parametrize(("images", "masks", "suffix"), BY_PARTS.values(), ids=BY_PARTS)
+def test_names_are_paired_by_what_differs(images, masks, suffix, tmp_path):
+    touch(tmp_path / "i", *images), touch(tmp_path / "m", *masks)
+    found = find_pairs(tmp_path / "i", Choices(masks=tmp_path / "m", suffix=suffix))
+    numbers = [
+        [re.findall(r"(?<!\d)\d+", file.name)[:1] for file in (pair.image, *pair.masks)]
+        for pair in found.pairs
+    ]
+    assert len(numbers) == len(images) and all(image == mask for image, mask in numbers)
+    assert "by what differs in their names: " in found.layout
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        ["mask_1.png", "mask_3.png"],  # 2 has none, 3 no image
+        ["mask_1.png"],
+        ["mask_1.png", "mask_2.png", "mask_3.png"],
+        ["mask_1.png", "mask_01.png"],
+        ["mask_1_left.png", "mask_1_right.png", "mask_2_left.png", "mask_2_right.png"],
+    ],
+)
+def test_names_that_do_not_pair_one_by_one_are_refused(masks, tmp_path):
+    touch(tmp_path / "i", "img_1.png", "img_2.png"), touch(tmp_path / "m", *masks)
+    message = refusal(tmp_path / "i", masks=tmp_path / "m")
+    assert message.endswith(
+        "; rename the masks to the names of their images, or say by --mask-suffix how they end"
+    )
+
+
+def test_a_suffix_that_is_said_is_found_in_other_folders_too(tmp_path):
+    """As in PH2: each image, lesion and region has a folder of its own."""
+    for n in ("IMD002", "IMD003"):
+        touch(
+            tmp_path,
+            f"{n}/{n}_image/{n}.bmp",
+            f"{n}/{n}_lesion/{n}_lesion.bmp",
+            f"{n}/{n}_roi/{n}_Label1.bmp",
+        )
+    found = find_pairs(tmp_path, Choices(suffix="_lesion"))
+    assert paired(found, tmp_path) == {
+        f"{n}/{n}_image/{n}": [f"{n}/{n}_image/{n}.bmp", f"{n}/{n}_lesion/{n}_lesion.bmp"]
+        for n in ("IMD002", "IMD003")
+    }
+    assert found.passed_over == ("IMD002/IMD002_roi/IMD002_Label1.bmp", "IMD003/IMD003_roi/IMD003_Label1.bmp")
+
+
+MASK_FOLDERS = {
+    "nnU-Net": (["imagesTr/a.png", "labelsTr/a.png"], ["--images imagesTr --masks labelsTr"]),
+    "Carvana": (["train/a.png", "train_masks/a_mask.png"], ["--images train --masks train_masks"]),
+    "CamVid": (
+        ["train/a.png", "trainannot/a.png", "val/b.png", "valannot/b.png"],
+        ["--images train --masks trainannot", "--images val --masks valannot"],
+    ),
+    "DRIVE": (
+        ["images/1_training.tif", "1st_manual/1_manual1.gif", "mask/1_training_mask.gif"],
+        ["--images images --masks 1st_manual", "--images images --masks mask"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "ways"), MASK_FOLDERS.values(), ids=MASK_FOLDERS)
+def test_folders_called_as_masks_are_named_as_the_way_out(files, ways, tmp_path):
+    assert f"give {' or '.join(ways)}, or rename the folders" in refusal(touch(tmp_path, *files))
+
+
+def test_a_folder_called_as_masks_that_holds_images_with_theirs_is_like_any_other(tmp_path):
+    touch(
+        tmp_path, "segmented/a.png", "segmented/a_mask.png", "labelled/images/b.png", "labelled/masks/b.png"
+    )
+    touch(tmp_path, "more/c.png", "more/c_mask.png")
+    assert list(paired(find_pairs(tmp_path), tmp_path)) == ["labelled/b", "more/c", "segmented/a"]
+
+
+def test_of_masks_in_several_folders_one_is_to_be_chosen(tmp_path):
+    """As in Montgomery's: the left and the right lung."""
+    touch(tmp_path, "i/a.png", "i/b.png", *(f"m/{side}/{n}.png" for side in ("left", "right") for n in "ab"))
+    assert f"such as --masks {(tmp_path / 'm/left').as_posix()}" in str(
+        pytest.raises(InputError, find_pairs, tmp_path / "i", Choices(masks=tmp_path / "m")).value
+    ).replace(os.sep, "/")
+
+
+def test_a_suffix_that_begins_with_a_dash_is_named_as_it_must_be_given(tmp_path):
+    touch(tmp_path, "a.png", "a-GT.png", "b.png", "b-GT.png")
+    assert refusal(tmp_path).endswith("; --mask-suffix=-GT")
+
+
 # Parts
 
 
@@ -299,7 +417,8 @@ def test_an_image_without_a_row_is_refused_or_empty(tmp_path):
     (tmp_path / "m.csv").write_text("ImageId,EncodedPixels\na.png,1 2\n")
     assert refusal(tmp_path) == (
         "expected a row with run lengths for each image, got none for 1 of 2: b.png; "
-        "--empty-without-mask takes images without one as empty, and 1 have one"
+        "1 have one; --skip-without-mask leaves the others out, "
+        "--empty-without-mask says that nothing is in them"
     )
     assert [p.runs for p in find_pairs(tmp_path, Choices(empty=True)).pairs] == [("1 2",), ("",)]
 
@@ -327,7 +446,8 @@ def test_every_image_without_a_mask_is_named_with_the_way_out(tmp_path):
     named = ", ".join(f"{i}.png" for i in range(20))
     assert refusal(tmp_path) == (
         f"expected a mask for each image, got none for 25 of 30: {named}, ... (25 values); "
-        "--empty-without-mask takes images without one as empty, and 5 have one"
+        "5 have one; --skip-without-mask leaves the others out, "
+        "--empty-without-mask says that nothing is in them"
     )
     found = find_pairs(tmp_path, Choices(empty=True))
     assert [p.name for p in found.pairs if not p.masks] == [str(i) for i in range(25)]
@@ -345,7 +465,7 @@ def test_the_nearest_name_and_the_suffix_that_mends_it_are_named(tmp_path, folde
 
 
 def test_a_suffix_that_was_tried_is_no_way_out(tmp_path):
-    touch(tmp_path, "images/p/a.png", "images/b.png", "masks/a_seg.png", "masks/b_seg.png")
+    touch(tmp_path, "images/p/a.png", "images/q/a.png", "images/b.png", "masks/a_seg.png", "masks/b_seg.png")
     assert "--mask-suffix" not in refusal(tmp_path, suffix="_seg")
 
 
@@ -672,3 +792,42 @@ def test_folders_of_classes_are_no_subjects(tmp_path):
 
 def test_kaggles_names_need_no_hint(tmp_path):
     assert not find_pairs(pairs_of(tmp_path, [f"{s}_{i}" for s in range(1, 9) for i in range(1, 5)])).hints
+
+
+def test_each_part_may_be_a_collection(tmp_path):
+    """As in ADE20K: training/ADE_train_1, validation/ADE_val_1."""
+    for part, name in {"training": "ADE_train", "validation": "ADE_val"}.items():
+        touch(tmp_path, *(f"{part}/{name}_{n}{end}.png" for n in (1, 2) for end in ("", "_mask")))
+    assert len(set(subjects(tmp_path).values())) == 4
+    assert {pair.part for pair in find_pairs(tmp_path).pairs} == {"train", "val"}
+
+
+DOUBTS = {
+    "two sides": (["P01_L_1", "P01_R_1", "P02_L_1", "P02_R_1"], "P01"),
+    "two eyes": (["Image_01L", "Image_01R", "Image_02L", "Image_02R"], "Image_01"),
+    "patches": (["patient1_x0_y0", "patient1_x1_y0", "patient2_x0_y0", "patient2_x1_y0"], "patient1"),
+}
+
+
+@pytest.mark.parametrize(("names", "patient"), DOUBTS.values(), ids=DOUBTS)
+def test_subjects_that_may_be_one_patient_leave_a_doubt(names, patient, tmp_path):
+    touch(tmp_path, *(f"{name}{end}.png" for name in names for end in ("", "_mask")))
+    found = find_pairs(tmp_path)
+    assert found.doubt == found.hints[0] and f" makes 2 subjects, {patient} of {names[0]}.png" in found.doubt
+    regex = re.search("'(.*)'", found.doubt)[1]
+    assert find_pairs(tmp_path, Choices(subject=regex)).doubt == ""
+
+
+@pytest.mark.parametrize("form", ["{0}_{1}", "P{0:02}_{1}", "img_{0}{1}", "ISIC_{0:04}{1:03}", "{1}a{0}b"])
+def test_names_that_are_read_in_the_usual_way_leave_no_doubt(form, tmp_path):
+    names = [form.format(i, j) for i in range(1, 5) for j in range(1, 4)]
+    touch(tmp_path, *(f"{name}{end}.png" for name in names for end in ("", "_mask")))
+    assert find_pairs(tmp_path).doubt == ""
+
+
+def test_few_subjects_of_many_images_may_be_none(tmp_path):
+    """As in Pascal VOC: 2007_000032 is of the year 2007."""
+    names = [f"{year}_{n:06}" for year in (2007, 2008) for n in range(40)]
+    touch(tmp_path, *(f"{name}{end}.png" for name in names for end in ("", "_mask")))
+    assert find_pairs(tmp_path).hints[-1] == "--subject '(.*)' takes each image by itself"
+    assert len(set(subjects(tmp_path, subject="(.*)").values())) == 80

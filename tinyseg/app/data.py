@@ -125,7 +125,10 @@ def images(args) -> tuple[Loaded | None, Dataset, Dataset | None]:
 
 def found_in(args):
     """The pairs of images and masks that the flags name."""
-    choices = Choices(args.masks, args.mask_suffix, args.empty_without_mask, args.subject, args.subjects)
+    if args.empty_without_mask and args.skip_without_mask:
+        raise InputError("--empty-without-mask, --skip-without-mask: expected one of them, got both")
+    without = args.empty_without_mask, args.skip_without_mask
+    choices = Choices(args.masks, args.mask_suffix, *without, args.subject, args.subjects)
     folders = {name: getattr(args, name) for name in ("train", "val", "test") if getattr(args, name)}
     own = None if isinstance(args.images, int) else args.images
     given = [
@@ -172,10 +175,20 @@ def sides(data: Dataset, loaded: Loaded | None, args, source: str) -> np.ndarray
         raise InputError(f"--folds {fold[1]}: expected at least 3: one judges, one chooses, the others train")
     if fold and own[0]:
         raise InputError(f"{source}: expected --folds to part the subjects, got images that come in parts")
-    if args.network == "lungnet" and not own[0] and count < 3:
+    least, what_for = (3, "train, choose the epoch") if args.network == "lungnet" else (2, "train")
+    if not own[0] and count < least:
+        one = "a file's pages are of one subject: split the file, or add images of other subjects"
+        ways = "--subject REGEX or --subjects FILE say who they are; by --subject '(.*)' each file is one"
         raise InputError(
-            f"{source}: expected at least 3 subjects, to train, to choose the best epoch and to judge, "
-            f"got {count}"
+            f"{source}: expected at least {least} subjects, to {what_for} and judge, got "
+            f"{count}: {listed(dict.fromkeys(data.subjects))}; "
+            + (
+                ways
+                if loaded and len(loaded.found.pairs) >= least
+                else one
+                if loaded
+                else "--images N is larger"
+            )
         )
     there, names = something(data), np.array(data.names, object)
     blank = np.zeros((len(data), 1, 1, 1))  # to part subjects, nobody needs their pixels
@@ -283,6 +296,11 @@ def doubts(loaded: Loaded, data: Dataset, side: np.ndarray) -> list[str]:
             "--window 0%,99.9% makes them brighter"
         )
     trained, others = (set(np.array(data.subjects, object)[part]) for part in (side == TRAIN, side != TRAIN))
+    if doubt := loaded.found.doubt:
+        found.append(
+            f"some subjects may be one patient: {doubt}. Else a patient's images may be on both sides, and "
+            "the figures promise too much"
+        )
     if both := sorted(trained & others):
         found.append(
             f"{plural(len(both), 'subject')} in train/ and in val/ or test/ as well ({listed(both)}): images "

@@ -204,6 +204,7 @@ def data_flags(add, usual) -> None:
         add(f"--{part}", None, "DIR", f"images with masks to {what}, in place of --data", type=folder)
     add("--empty-without-mask", False, None, "an image without a mask shows nothing that is sought",
         action="store_true")  # fmt: skip
+    add("--skip-without-mask", False, None, "an image without a mask is left out", action="store_true")
     add("--subject", None, "REGEX", "its first group, found in an image's name, is the subject")
     add("--subjects", None, "FILE", "a CSV with the columns image,subject", type=folder)
     add("--mask-values", None, "RULE", "what masks mean: half, nonzero, above:N, or the classes' values V,V",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,11 @@ MASK_WORDS = {
     "labelmaps",
 }
 MASK_WORDS |= {"labels", "mask", "masks", "segmentation", "segmentations", "target", "targets", "truth"}
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+MASK_LIKE = re.compile(
+    "annot|ground.?truth|label|manual|mask|segment|target|truth|(?<![a-z])gt(?![a-z])", re.I
+)
+PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+PARTS |= {"test": "test", "testing": "test"}
 
 
 @dataclass
@@ -59,6 +64,8 @@ def lay_out(folder: Path, masks: Path | None, suffix: str | None, empty: bool) -
     matched = Matched(folder, suffix, empty)
     if masks is None or os.path.realpath(masks) == os.path.realpath(folder):
         _own_layout(tree(folder), matched)
+        if suffix:
+            _across_folders(matched)
     else:  # either may be within the other
         images = tree(folder, (os.path.realpath(masks),))
         _two_folders(images, tree(masks, (os.path.realpath(folder),)), matched)
@@ -76,19 +83,18 @@ def _own_layout(here: Tree, matched: Matched) -> None:
     if files and matched.suffix == "":
         raise InputError(f"{here.path}: expected --masks DIR with --mask-suffix '', got all in one folder")
     pairs, orphans = beside(files, suffix)
-    for folder in here.named(MASK_WORDS):
-        below = (image_files(f.files, f.path, clash=False) for f in folder.walk())
-        if not any(match(names, names, suffix) for names in below):  # else a folder like any other
-            kids = [f for f in here.folders if f != folder and f.has_images()]
-            only = kids[0] if len(kids) == 1 and not files and not folder.folders else here
-            images_at = (*here.named(IMAGE_WORDS), only)[0].path if kids or files else "DIR"
-            raise InputError(
-                f"{here.path}: expected images/ and masks/, or masks beside their images, got "
-                f"{folder.path.name}/; give --images {images_at} --masks {folder.path}, or rename the folders"
-            )
-    if matched.suffix and not matched.empty:  # who says which suffix masks have leaves other x_... of x aside
-        spare = [name for name, (_, masks) in pairs.items() if not masks and extends(name, pairs)]
-        matched.passed_over += [pairs.pop(name)[0] for name in spare]
+    if called := _mask_folders(here, suffix):
+        kids = [f for f in here.folders if f not in called and f.has_images()]
+        only = kids[0] if len(kids) == 1 and not files else here
+        images_at = (*here.named(IMAGE_WORDS), only)[0].path if kids or files else "DIR"
+        of: dict[Path, list] = {
+            f.path: [k.path for k in kids if f.path.name.startswith(k.path.name)] for f in called
+        }
+        ways = " or ".join(f"--images {(at or [images_at])[-1]} --masks {masks}" for masks, at in of.items())
+        raise InputError(
+            f"{here.path}: expected images/ and masks/, or masks beside their images, got "
+            f"{called[0].path.name}/; give {ways}, or rename the folders"
+        )
     matched.add(here.path, pairs)
     matched.orphans += orphans
     matched.passed_over += [file for file in here.files if not has_image_suffix(file.name)]
@@ -96,6 +102,41 @@ def _own_layout(here: Tree, matched: Matched) -> None:
         matched.layouts[f"...{suffix} beside each"] = None
     for folder in here.folders:
         _own_layout(folder, matched)
+
+
+def _across_folders(matched: Matched) -> None:
+    """Pair by names alone what lies in different folders, and pass over other x_... of an image x.
+
+    Who says which suffix masks have says so. It needs each image's name once among those without a mask.
+    """
+    lacking = [name for name, (_, masks) in matched.pairs.items() if not masks]
+    inner = {name: name.rpartition("/")[2] for name in lacking}
+    often = Counter(inner.values())
+    once = {short: name for name, short in inner.items() if often[short] == 1}
+    for mask in matched.orphans[:]:
+        fits = with_suffix(matched.suffix or "").fullmatch(stem_of(mask.name))
+        if fits and fits[1] in once:
+            matched.pairs[once[fits[1]]][1].append(mask)
+            matched.orphans.remove(mask)
+            matched.layouts[f"...{matched.suffix} by its name"] = None
+    if not matched.empty:
+        with_mask = {name.rpartition("/")[2] for name, (_, masks) in matched.pairs.items() if masks}
+        spare = [name for name in lacking if not matched.pairs[name][1] and extends(inner[name], with_mask)]
+        matched.passed_over += [matched.pairs.pop(name)[0] for name in spare]
+
+
+def _mask_folders(here: Tree, suffix: str) -> list[Tree]:
+    """The folders that are called so as if they held all masks, and do not hold images with theirs."""
+    called = [f for f in here.folders if MASK_LIKE.search(f.path.name) and f.has_images()]
+    if len(called) == len(here.folders) and not any(has_image_suffix(file.name) for file in here.files):
+        called = [f for f in called if re.sub("[ -]", "_", f.path.name.lower()) in MASK_WORDS]
+    found = []
+    for folder in called:
+        below = (image_files(f.files, f.path, clash=False) for f in folder.walk())
+        its_own = any(match(names, names, suffix) for names in below)
+        if not its_own and not any(f.named(["masks"]) for f in folder.walk()):
+            found.append(folder)
+    return found
 
 
 def _two_folders(images: Tree, masks: Tree, matched: Matched) -> None:

@@ -57,7 +57,8 @@ class Pair:
 class Found:
     """All pairs in natural order; in words: the layout, how subjects were told, other readings of names.
 
-    `passed_over` are files that are neither images nor masks, or that no layout asks for.
+    `passed_over` are files that are neither images nor masks, or that no layout asks for. `doubt` is the
+    first of the hints if by it images of one patient would be called those of several.
     """
 
     pairs: tuple[Pair, ...]
@@ -65,6 +66,7 @@ class Found:
     passed_over: tuple[str, ...]
     rule: str
     hints: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Choices:
     masks: Path | None = None  # a folder of masks, or a CSV of run lengths
     suffix: str | None = None  # x.png has x<suffix>.png
     empty: bool = False  # in an image without a mask nothing is to be found
+    skip: bool = False  # an image without a mask is passed over
     subject: str | None = None  # a regex, whose first group is the subject
     subjects: Path | None = None  # a CSV with the columns image and subject
 
@@ -204,6 +207,10 @@ def _found(folders: Mapping[str, Path], choices: Choices) -> Found:
             {pair.name for pair in lacking} if choices.masks is None and choices.suffix is None else ()
         )
         lacking = [pair for pair in lacking if extends(pair.name, all_names)]
+    elif choices.skip and len(lacking) < len(pairs):
+        left_out = [pair.name for pair in lacking]
+        passed_over += [f"{len(lacking)} images without a mask ({listed(left_out, 3)})"] * bool(lacking)
+        pairs, lacking = [pair for pair in pairs if pair not in lacking], []
     if lacking or orphans:
         place = ", ".join(map(str, folders.values()))
         raise InputError(
@@ -214,15 +221,17 @@ def _found(folders: Mapping[str, Path], choices: Choices) -> Found:
     names = [pair.name for pair in pairs]
     inner = [rest if pair.part else pair.name for pair, (_, rest) in zip(pairs, _tops(names))]
     hints: list[str] = []
+    doubt = ""
     if choices.subjects:
         subjects, rule = by_table(names, choices.subjects), f"by {choices.subjects}"
     elif choices.subject is not None:
         subjects = by_regex(inner, choices.subject)
         rule = f"--subject '{choices.subject}': {subjects[0]} of {inner[0]}"
     else:
-        subjects, rule, hints = by_rule(inner, [pair.image.name for pair in pairs], names)
+        of_parts = [pair.part for pair in pairs]
+        subjects, rule, hints, doubt = by_rule(inner, [pair.image.name for pair in pairs], names, of_parts)
     pairs = [replace(pair, subject=subject) for pair, subject in zip(pairs, subjects)]
-    return Found(tuple(pairs), layout, tuple(passed_over), rule, tuple(hints))
+    return Found(tuple(pairs), layout, tuple(passed_over), rule, tuple(hints), doubt)
 
 
 def _run_lengths(matches: Iterable[Matched], pairs: list[Pair], choices: Choices) -> Path | None:
@@ -284,7 +293,8 @@ def _refusal(
     ways: list[str] = []
     suffixes: Counter[str] = Counter()
     if lacking:
-        spare = list(rows) or orphans + [file for file in passed_over if has_image_suffix(file)] + files
+        spare = list(rows) or orphans + [file for file in passed_over if has_image_suffix(file)]
+        spare += [] if choices.masks else files
         named = _named(files, spare, suffixes)
         of = "a row with run lengths" if rows else "a mask"
         said.append(f"expected {of} for each image, got none for {len(lacking)} of {len(pairs)}: {named}")
@@ -292,14 +302,26 @@ def _refusal(
         named = _named(orphans, [name + end for name, end in ending.items()], suffixes)
         said.append(f"expected an image for each mask, got none for {len(orphans)}: {named}")
     del suffixes[choices.suffix or ""]  # which was tried
+    if choices.masks is None:
+        del suffixes[""]
     if suffixes and not rows:
-        ways.append(f"--mask-suffix {suffixes.most_common(1)[0][0] or repr('')}")
+        suffix = suffixes.most_common(1)[0][0] or "''"
+        ways.append(f"--mask-suffix{'=' if suffix.startswith('-') else ' '}{suffix}")
     if have := len(pairs) - len(lacking):
-        empty = f"--empty-without-mask takes images without one as empty, and {have} have one"
+        without = f"{have} have one; --skip-without-mask leaves the others out, --empty-without-mask "
+        without += "says that nothing is in them"
         if choices.empty:
-            empty = "these may be masks: say by --mask-suffix what masks are called"
-        ways += [empty] * bool(lacking)
+            without = "these may be masks: say by --mask-suffix what masks are called"
+        ways += [without] * bool(lacking)
         ways += ["rename these masks, or take them away"] * bool(orphans)
+    elif not ways and choices.masks:
+        below = [file.rpartition("/") for file in orphans]
+        one = next((folder for folder, _, name in below if stem_of(name) in ending), "")
+        ways.append(
+            f"give one of its folders, such as --masks {one}"
+            if one
+            else "rename the masks to the names of their images, or say by --mask-suffix how they end"
+        )
     elif not ways:
         ways.append(LAYOUTS)
     return "; ".join(said + ways)

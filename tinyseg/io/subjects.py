@@ -13,42 +13,53 @@ from tinyseg.io.pixels import stem_of
 from tinyseg.io.rle import table
 
 MOST_HINTS = 3
+FEW = 10  # subjects of many images each, who may be none
 EXAMPLE = "for example --subject '^([^_]+)', P01 of P01_L_3.png"
 T = TypeVar("T")
 
 
 def by_rule(
-    names: Sequence[str], files: Sequence[str], own: Sequence[str]
-) -> tuple[list[str], str, list[str]]:
+    names: Sequence[str], files: Sequence[str], own: Sequence[str], of_parts: Sequence[str]
+) -> tuple[list[str], str, list[str], str]:
     """Subjects where nobody says who they are.
 
     At least three folders that hold several images are subjects, if each one's name has a digit (a class's
-    has none). Else it is what stands before a name's last
-    underscore. If that is the same of all images and has no digit (img_1, img_2), it is a collection's name:
-    then each image is by itself, as is one without an underscore.
+    has none). Else it is what stands before a name's last underscore. If that is the same of all images and
+    has no digit (img_1, img_2), it is a collection's name: then each image is by itself, as is one without an
+    underscore. Images that come in parts are a collection each.
 
     Args:
         names: of the images, without endings, with "/" between folders.
         files: of the images, for examples.
         own: what to call an image's subject where it is by itself; each is there once.
+        of_parts: of the images: "train", "val" or "test", or "" if they come in one.
 
     Returns:
-        The subject of each image, the rule in words, and other readings of the names.
+        The subject of each image, the rule in words, other readings of the names; and the first of these, if
+        by it images of one patient would be called those of several, else "".
     """
     parts = [name.split("/") for name in names]
     for level in range(min(map(len, parts)) - 1):
         folders = [part[level] for part in parts]
         if 3 <= len(set(folders)) < len(names) and all(re.search(r"\d", folder) for folder in folders):
-            return folders, f"the folder: {folders[0]} of {names[0]}", hints(names, files, folders)
+            others, doubt = hints(names, files, folders)
+            return folders, f"the folder: {folders[0]} of {names[0]}", others, doubt
     before = [part[-1].rpartition("_")[0] for part in parts]
-    if len(names) > 1 and len(set(before)) == 1 and not re.search(r"\d", before[0]):
-        before = [""] * len(names)
+    of_part: dict[str, set[str]] = {}
+    for part, one in zip(of_parts, before):
+        of_part.setdefault(part, set()).add(one)
+    collections = {
+        min(ones) for ones in of_part.values() if len(ones) == 1 and not re.search(r"\d", min(ones))
+    }
+    if len(names) > 1:
+        before = ["" if one in collections else one for one in before]
     subjects = [subject or name for subject, name in zip(before, own)]
     rule = f"each file by itself: {subjects[0]} of {files[0]}"
     if any(before):
         i = max(range(len(names)), key=lambda i: bool(before[i]))
         rule = f"what stands before the last underscore: {before[i]} of {files[i]}"
-    return subjects, rule, hints(names, files, subjects)
+    others, doubt = hints(names, files, subjects)
+    return subjects, rule, others, doubt
 
 
 def by_regex(names: Sequence[str], regex: str) -> list[str]:
@@ -130,8 +141,12 @@ def of_images(given: Mapping[str, T], names: Sequence[str], file: Path) -> dict[
     return found
 
 
-def hints(names: Sequence[str], files: Sequence[str], subjects: Sequence[str]) -> list[str]:
-    """Other readings of the names that make at least 2 subjects, but fewer than images; likely ones first."""
+def hints(names: Sequence[str], files: Sequence[str], subjects: Sequence[str]) -> tuple[list[str], str]:
+    """(other readings of the names, likely ones first; the first of them again, if it leaves a doubt, or "").
+
+    They make at least 2 subjects, but fewer than images. A reading by letters and digits that joins
+    subjects, P01 for P01_L and P01_R, leaves a doubt.
+    """
     seen, nested = {_partition(subjects)}, any("/" in name for name in names)
     ranked: list[tuple[int, str]] = []
     for regex in _readings(names):
@@ -147,8 +162,16 @@ def hints(names: Sequence[str], files: Sequence[str], subjects: Sequence[str]) -
             rank = 0 if digits and letters else 1 if digits else 2
             if rank == 1 and len(set(subjects)) < len(names):
                 continue  # where images have subjects, more numbers are most often their own
-            ranked.append((rank, f"--subject '{regex}' makes {len(set(groups))} subjects, {example}"))
-    return [hint for _, hint in sorted(ranked, key=lambda r: r[0])[:MOST_HINTS]]
+            joined = rank == 0 and len({*zip(groups, subjects)}) == len({*subjects})
+            ranked.append(
+                (rank - joined, f"--subject '{regex}' makes {len(set(groups))} subjects, {example}")
+            )
+    ranked.sort(key=lambda r: r[0])
+    others = [hint for _, hint in ranked[:MOST_HINTS]]
+    doubt = others[0] if ranked and ranked[0][0] < 0 else ""
+    if len(set(subjects)) < FEW and len(names) >= 20 * len(set(subjects)):  # as in 2007_000032
+        others.append("--subject '(.*)' takes each image by itself")
+    return others, doubt
 
 
 def _partition(groups: Sequence[str]) -> tuple[int, ...]:
