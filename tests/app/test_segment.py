@@ -18,7 +18,7 @@ from tinyseg.app import segment, train
 from tinyseg.data import phantom
 from tinyseg.io.masks import Meaning
 from tinyseg.io.preprocessing import Preprocessing, resize
-from tinyseg.io.rle import decode, read_runs
+from tinyseg.io.rle import decode, encode, read_runs, write_runs
 from tinyseg.metrics import confusion_matrix
 
 RNG = np.random.default_rng(0)
@@ -170,6 +170,52 @@ def test_a_folder_and_its_true_masks(model, tmp_path, capsys):
     assert "Dice" not in said.splitlines()[3]
     assert f"all 3 with a true mask together: Dice {pooled.dice:.3f}, IoU {pooled.iou:.3f}" in said
     assert "4 of 4 images segmented" in said
+
+
+MASKS = {  # name: (image, mask, flags)
+    "beside": ("i/{}.png", "i/{}_GT.png", ["--mask-suffix", "_GT"]),
+    "a dash": ("i/{}.png", "i/{}-GT.png", ["--mask-suffix=-GT"]),
+    "elsewhere": ("i/{}.png", "m/{}.png", ["--masks", "m"]),
+    "within": ("i/{}.png", "i/manual/{}_1.png", ["--masks", "i/manual", "--mask-suffix", "_1"]),
+    "below": ("i/a{0}/b/{0}.png", "m/a{0}/b/{0}.png", ["--masks", "m"]),
+    "by what differs": ("i/img{}_training.png", "m/{}_manual1.gif", ["--masks", "m"]),
+    "run lengths": ("i/{}.png", None, ["--masks", "runs.csv"]),
+}
+
+
+@pytest.mark.parametrize(("image", "mask", "flags"), MASKS.values(), ids=MASKS)
+def test_true_masks_are_those_that_training_finds_by_the_same_flags(image, mask, flags, model, tmp_path,
+                                                                    monkeypatch, capsys):  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    truths, rows = [(phantom(3, 40, seed=1).labels[k] > 0).astype(np.uint8) for k in range(3)], {}
+    for k, truth in enumerate(truths):
+        for place, pixels in ((image, IMAGE[:40, :40]), (mask, 255 * truth)):
+            if place:
+                Path(place.format(k)).parent.mkdir(parents=True, exist_ok=True)
+                imageio.imwrite(place.format(k), pixels)
+        rows[str(k)] = encode(truth > 0)
+    write_runs("runs.csv", rows)
+    counts = run(model, "i", *flags, out="out")
+    found = [imageio.imread(f"out/{Path(image.format(k)).stem}_mask.png") > 0 for k in range(3)]
+    for one, mask_found, truth in zip(counts, found, truths, strict=True):
+        np.testing.assert_array_equal(one, confusion_matrix(mask_found, truth).counts)
+    assert "3 of 3 images segmented; the results are in out\n" in capsys.readouterr().out
+    single = run(model, image.format(1), *flags, out="out")
+    if image not in (
+        MASKS["below"][0],
+        MASKS["by what differs"][0],
+    ):  # where one needs the others, or the folder
+        np.testing.assert_array_equal(single, counts[1:2])
+
+
+def test_without_any_true_mask_the_last_line_says_how_to_name_them(model, tmp_path, capsys):
+    (tmp_path / "i").mkdir(), (tmp_path / "m").mkdir()
+    imageio.imwrite(tmp_path / "i/a.png", IMAGE)
+    imageio.imwrite(tmp_path / "m/b.png", IMAGE)
+    run(model, tmp_path / "i", out=tmp_path / "out")
+    assert "; none has a true mask to compare with (--masks and --mask-suffix" in capsys.readouterr().out
+    run(model, tmp_path / "i", "--mask-suffix", "_GT", out=tmp_path / "out")
+    assert capsys.readouterr().out.endswith("; none has a true mask to compare with\n")
 
 
 @pytest.mark.parametrize("palette", [False, True])
@@ -384,6 +430,16 @@ def test_masks_are_written_as_run_lengths(model, tmp_path):
     (text,) = read_runs(tmp_path / "r.csv")["a"]
     mask = imageio.imread(tmp_path / "out/a_mask.png") > 0
     assert mask.any() and np.array_equal(decode(text, mask.shape), mask)
+
+
+def test_run_lengths_that_cannot_be_written_are_refused_before_the_work(model, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    (tmp_path / "mine.csv").write_text("name,age\nann,7\n")
+    for place in (tmp_path / "no/r.csv", tmp_path / "mine.csv"):
+        assert (
+            f"{place}: " in fails(capsys, model, tmp_path / "a.png", "--rle", place, out=tmp_path / "out").err
+        )
+    assert not (tmp_path / "out").exists() and (tmp_path / "mine.csv").read_text() == "name,age\nann,7\n"
 
 
 def test_run_lengths_of_more_than_two_classes_are_refused(many, tmp_path, capsys):

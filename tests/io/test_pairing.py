@@ -207,7 +207,7 @@ def test_an_image_without_a_mask_can_be_left_out(tmp_path):
     touch(tmp_path, "images/a.png", "images/b.png", "images/c.png", "masks/a.png", "masks/c.png")
     found = find_pairs(tmp_path, Choices(skip=True))
     assert [pair.name for pair in found.pairs] == ["a", "c"]
-    assert found.passed_over == ("1 images without a mask (b)",)
+    assert found.passed_over == ("without a mask: b",)
     touch(tmp_path, "masks/d.png")
     assert "d.png" in refusal(tmp_path, skip=True)
     touch(tmp_path / "none", "a.png", "b.png")

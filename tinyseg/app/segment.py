@@ -6,7 +6,8 @@ another size, --size 0 at its own; what memory cannot hold is cut into overlappi
 
 Of two classes the probability map is a 16-bit PNG of the second one; of more it is a TIFF, a page for each
 class in the order of legend.png.
-A true mask, <image>_mask beside an image or of its name in masks/ beside images/, is compared with.
+A true mask, <image>_mask beside an image or of its name in masks/ beside images/, is compared with. --masks
+and --mask-suffix name others, as in training.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tinyseg.io import pictures
 from tinyseg.io.files import content_of
 from tinyseg.io.folder import labels_of
 from tinyseg.io.models import load
-from tinyseg.io.pairing import Pair, images_in, masks_of
+from tinyseg.io.pairing import Choices, Pair, images_in, masks_of, with_masks
 from tinyseg.io.pixels import READ_LIMIT, read_pages, stem_of
 from tinyseg.io.preprocessing import is_deep
 from tinyseg.io.rle import encode, write_runs
@@ -56,6 +57,11 @@ def parse(argv) -> argparse.Namespace:
         "--out", type=folder, metavar="DIR", default=Path("runs/segmented"),
         help="where the results go (default runs/segmented)",
     )  # fmt: skip
+    masks = "the folder of the true masks, or a CSV of run lengths"
+    parser.add_argument("--masks", type=folder, metavar="DIR|FILE", help=masks)
+    parser.add_argument(
+        "--mask-suffix", metavar="TEXT", help="the true mask of x.png is xTEXT.png, such as _segmentation"
+    )
     parser.add_argument(
         "--size", type=number(int, 0, "a whole number of at least 0"), metavar="N",
         help="the shorter side in pixels when the network sees it, 0: its own; things must then be as large "
@@ -89,9 +95,14 @@ def main(argv=None):
     model = load(args.model)
     if args.rle and len(model[3].masks.names) > 2:
         raise InputError(f"--rle: expected a model of two classes, got {len(model[3].masks.names)}")
-    files = to_segment(args.images, args.out)
+    flags = args.masks is not None or args.mask_suffix is not None
+    pairs = with_masks(args.images, Choices(args.masks, args.mask_suffix)) if flags else []
+    truths = {pair.image: pair for pair in pairs}
+    files = to_segment(args.images, args.out, truths)
     names = result_names(files)
     ours = check_out(names, args.out)
+    if args.rle:
+        write_runs(args.rle, {})  # a place that cannot be written to is known before the work
     run = Results(args.out, ours)
     if (classes := model[3].masks.names)[2:]:
         run.claim(LEGEND)
@@ -99,7 +110,7 @@ def main(argv=None):
     counted, done, looked = [], 0, Looked()
     for file, name in names.items():
         try:
-            counted += segment(run, model, file, name, args, looked)
+            counted += segment(run, model, file, name, truths.get(file), args, looked)
             done += 1
         except InputError as error:  # the others are segmented all the same
             run.fail(error)
@@ -113,7 +124,10 @@ def main(argv=None):
         write_runs(args.rle, looked.runs)
     run.keep(run.ours & {*os.listdir(args.out), PAGE})  # not what could not be segmented
     run.write(PAGE, looked.page(args, model[3].masks.names))
-    run.say(f"{done} of {len(files)} images segmented" + (f"; the results are in {args.out}" if done else ""))
+    without = "" if counted else "; none has a true mask to compare with"
+    without += " (--masks and --mask-suffix name others)" * (not counted and not flags)
+    where = f"; the results are in {args.out}{without}" if done else ""
+    run.say(f"{done} of {len(files)} images segmented{where}")
     if run.errors:
         raise SystemExit(2)
     return counted
@@ -182,10 +196,13 @@ class Results(Log):
         self.write(LIST, json.dumps({"version": 1, "results": sorted(self.ours)}, indent=1) + "\n")
 
 
-def to_segment(places: list[Path], out: Path) -> list[Path]:
-    """The images of all places: what an earlier segmentation wrote in `out` is none, unless it is named."""
+def to_segment(places: list[Path], out: Path, found) -> list[Path]:
+    """The images of all places, or those `found` there by flags.
+
+    What an earlier segmentation wrote in `out` is none, unless it is named.
+    """
     files, earlier, out = [], listed_in(out), Path(os.path.realpath(out))
-    for file in dict.fromkeys(file for place in places for file in images_in(place)):
+    for file in dict.fromkeys(found or (file for place in places for file in images_in(place))):
         ours = file.name in earlier and Path(os.path.realpath(file)).parent == out
         if file in places or not ours:
             files.append(file)
@@ -260,20 +277,22 @@ def listed_in(out: Path) -> set[str]:
         ) from None
 
 
-def segment(run: Results, model: tuple, file: Path, stem: str, args, looked: Looked) -> list[np.ndarray]:
+def segment(
+    run: Results, model: tuple, file: Path, stem: str, pair: Pair | None, args, looked: Looked
+) -> list[np.ndarray]:
     """Segment each page of a file and write what came out; the confusion counts of those with a true mask."""
     net, params, state, preprocessing = model
     memory, counted = (args.memory * GB if args.memory else free_memory()), []
     limit = max(READ_LIMIT, memory if args.memory else 0)
     pages = [page.pixels for page in read_pages(file, memory=limit)]
-    known: list[np.ndarray | None] = [None] * len(pages)
+    truths: list[np.ndarray | None] = [None] * len(pages)
     try:
         if args.window:
             preprocessing = replace(preprocessing, window=args.window)
         preprocessing = preprocessing.for_file(pages)
-        pair = Pair(file.name, file, masks_of(file), "")
-        if pair.masks:
-            known = list(
+        pair = pair or Pair(file.name, file, masks_of(file), "")
+        if pair.masks or pair.runs is not None:
+            truths = list(
                 labels_of(pair, tuple(pixels.shape[:2] for pixels in pages), preprocessing.masks, limit)
             )
     except InputError as error:  # what cannot be judged is segmented all the same
@@ -283,7 +302,7 @@ def segment(run: Results, model: tuple, file: Path, stem: str, args, looked: Loo
     stems = [f"{stem}_page{i}" for i in range(1, len(pages) + 1)] if pages[1:] else [stem]
     unused = "_probability.tif" if len(preprocessing.masks.values) == 2 else "_probability.png"
     run.claim(*(stem + end for stem in stems for end in ENDS if end != unused))
-    for name, pixels, truth in zip(stems, pages, known):
+    for name, pixels, truth in zip(stems, pages, truths):
         try:
             height, width = preprocessing.shape(pixels, args.size)
         except ValueError as error:

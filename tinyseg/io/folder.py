@@ -295,7 +295,9 @@ def resized_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def kind(image: np.ndarray) -> str:
     """What a file held, in words: its size and its depth."""
     bits = f"{1 if image.dtype == bool else 8 * image.itemsize}-bit"
-    signs = {"i": " signed", "f": " float"}.get(image.dtype.kind, "")
+    levels = {"i": "signed", "f": "float"}.get(
+        image.dtype.kind, bits
+    )  # of which the file's own bits are unknown
     samples = 1 if image.ndim == 2 else image.shape[2]
     colour = {1: "grey", 3: "colour"}.get(samples, f"of {samples} channels")
-    return f"{image.shape[1]} x {image.shape[0]} pixels, {bits}{signs} {colour}"
+    return f"{image.shape[1]} x {image.shape[0]} pixels, {levels} {colour}"

@@ -158,6 +158,33 @@ def masks_of(image: Path) -> tuple[Path, ...]:
     return tuple(*(found or match([name], there, "_mask")).values())
 
 
+def with_masks(places: Iterable[Path], choices: Choices) -> list[Pair]:
+    """The images of files and folders, each with its true masks as `find_pairs` finds them.
+
+    None has to have any. Beside images, files that are called like masks are none of the images.
+
+    Raises:
+        InputError: as `images_in`; or `choices.masks` is nothing that holds masks.
+    """
+    csv = choices.masks if choices.masks and _is_csv(choices.masks) else None
+    rows, of_folder, found = read_runs(csv) if csv else {}, dict[Path, dict[Path, Pair]](), list[Pair]()
+    for place in places:
+        images_in(place)  # raises
+        folder = place if place.is_dir() else place.parent
+        if folder not in of_folder:
+            matched = lay_out(folder, None if csv else choices.masks, choices.suffix, False)
+            runs = of_images(rows, list(matched.pairs), csv) if csv else {}
+            of_folder[folder] = {
+                image: Pair(name, image, () if csv else tuple(masks), "", runs.get(name))
+                for name, (image, masks) in matched.pairs.items()
+            }
+        if folder == place:
+            found += sorted(of_folder[folder].values(), key=lambda pair: natural(pair.name))
+        else:
+            found.append(of_folder[folder].get(place) or Pair(stem_of(place.name), place, (), ""))
+    return found
+
+
 def _found(folders: Mapping[str, Path], choices: Choices) -> Found:
     """Pair each folder by itself, then tell the subjects of all."""
     masks = None if choices.masks is None or _is_csv(choices.masks) else choices.masks
@@ -209,7 +236,7 @@ def _found(folders: Mapping[str, Path], choices: Choices) -> Found:
         lacking = [pair for pair in lacking if extends(pair.name, all_names)]
     elif choices.skip and len(lacking) < len(pairs):
         left_out = [pair.name for pair in lacking]
-        passed_over += [f"{len(lacking)} images without a mask ({listed(left_out, 3)})"] * bool(lacking)
+        passed_over += [f"without a mask: {listed(left_out, 3)}"] * bool(lacking)
         pairs, lacking = [pair for pair in pairs if pair not in lacking], []
     if lacking or orphans:
         place = ", ".join(map(str, folders.values()))
