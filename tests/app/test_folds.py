@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 import train_modified
@@ -47,6 +48,18 @@ def test_a_fold_is_a_run_as_any_other(folds):
     assert files(folder / "fold-1-of-3") >= PICTURES
     assert files(folder) >= {"folds.csv", "log.txt", "metrics.json", "per_image.csv"}
     assert "30 images, each held out once: Dice" in (folder / "log.txt").read_text()
+
+
+def test_what_was_found_is_said_before_the_folds_and_its_warnings_are_kept(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in (f"P{i}_{side}_{k}" for i in range(4) for side in "LR" for k in range(2)):
+        imageio.imwrite(tmp_path / f"{name}.png", rng.integers(0, 256, (16, 16), np.uint8))
+        imageio.imwrite(tmp_path / f"{name}_mask.png", np.pad(np.full((6, 6), 255, np.uint8), 5))
+    flags = ["--data", tmp_path, "--size", 16, "--epochs", 1, "--maps", 1, "--dilations", "1,2", "--folds", 3]
+    metrics = train_modified.main([*map(str, flags), "--out", str(tmp_path / "out")])
+    doubt = next(text for text in metrics["warnings"] if "some subjects may be one patient" in text)
+    log = (tmp_path / "out/log.txt").read_text()
+    assert log.index("subjects      8, of 2 images each") < log.index(doubt) < log.index("1 of 3 done")
 
 
 def test_a_rerun_does_nothing_twice(folds):

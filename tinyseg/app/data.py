@@ -297,10 +297,7 @@ def doubts(loaded: Loaded, data: Dataset, side: np.ndarray) -> list[str]:
         )
     trained, others = (set(np.array(data.subjects, object)[part]) for part in (side == TRAIN, side != TRAIN))
     if doubt := loaded.found.doubt:
-        found.append(
-            f"some subjects may be one patient: {doubt}. Else a patient's images may be on both sides, and "
-            "the figures promise too much"
-        )
+        found.append(f"some subjects may be one patient, whose images are on both sides then: {doubt}")
     if both := sorted(trained & others):
         found.append(
             f"{plural(len(both), 'subject')} in train/ and in val/ or test/ as well ({listed(both)}): images "

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tinyseg.app.data import load_data
+from tinyseg.app.data import blank_sides, load_data
 from tinyseg.app.experiments import run_experiments
 from tinyseg.app.figures import across, rows_of, said, table_of, warnings
 from tinyseg.app.flags import command_of, restored, saved
+from tinyseg.app.found import describe
 from tinyseg.app.report import page, paragraph, section, table, verbatim, warning_list, words
 from tinyseg.app.run import Run
 from tinyseg.app.train import experiment, folder_name, is_there
@@ -30,8 +31,14 @@ def cross_validate(args) -> dict:
     flags, out = saved(args), str(args.out.absolute())
     names = [f"fold {i + 1} of {args.folds}" for i in range(args.folds)]
     runs = {name: flags | {"fold": [i, args.folds], "out": out} for i, name in enumerate(names)}
-    load_data(restored(runs[names[0]]))  # what is wrong with the images is said here, and once
+    first = restored(runs[names[0]])
+    data = load_data(first)  # what is wrong with the images is said here, and once
+    found, doubts = describe(data, first), [*blank_sides(data), *data.warnings]
+    del data  # each run loads its own
     with Run(args.out, flags | {"folds": args.folds}) as run:
+        run.say(f"{found}\n(the sides are those of {names[0]})")
+        for text in doubts:
+            run.say(f"warning: {text}")
         where = {"table": args.out / "folds.csv", "scheduler": args.scheduler}
         try:
             run_experiments(experiment, runs, **where, there=is_there, say=run.say)
@@ -41,7 +48,7 @@ def cross_validate(args) -> dict:
         figures = across(folds)
         metrics = figures | {
             "seed": args.seed,
-            "warnings": noisy(args.out, names) + warnings(figures, of_all=True),
+            "warnings": doubts + noisy(args.out, names) + warnings(figures, of_all=True),
         }
         over = figures["folds"]["dice"]
         each = " ".join(map(words, over["of_each"]))
@@ -51,7 +58,8 @@ def cross_validate(args) -> dict:
         )
         run.say(f"all {len(figures['held_out'])} images, each held out once: Dice {words(figures['dice'])}, "
                 f"IoU {words(figures['iou'])}")  # fmt: skip
-        for line in filter(None, (said(figures), *(f"warning: {text}" for text in metrics["warnings"]))):
+        later = metrics["warnings"][len(doubts) :]  # the others were said before
+        for line in filter(None, (said(figures), *(f"warning: {text}" for text in later))):
             run.say(line)
         pooled = {"Dice": figures["dice"], "IoU": figures["iou"]}
         rows = [row for fold in folds for row in fold]

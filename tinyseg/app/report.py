@@ -18,7 +18,7 @@ from itertools import islice
 import numpy as np
 
 from tinyseg.app.data import Data
-from tinyseg.app.figures import plural, said
+from tinyseg.app.figures import FEW, plural, said
 from tinyseg.app.judging import at_own_size
 from tinyseg.app.progress import Epoch
 from tinyseg.app.run import Log, versions
@@ -342,6 +342,7 @@ def training_page(
 def figure_rows(metrics: dict) -> list[dict]:
     """The figures that there are: of what, Dice and IoU, and the spread of the Dice."""
     rows = [("all pixels together", metrics["dice"], metrics["iou"], {})]
+    enough = metrics.get("by_subject", {}).get("count", 0) >= FEW
     for by in ("subject", "image"):
         if part := metrics.get(f"by_{by}"):
             dice = part["dice"]
@@ -358,7 +359,7 @@ def figure_rows(metrics: dict) -> list[dict]:
             "Dice": dice,
             "IoU": iou,
             "standard deviation": spread.get("std", ""),
-            "95% interval": " to ".join(map(words, spread.get("interval") or [])),
+            "95% interval": " to ".join(map(words, spread.get("interval") or [] if enough else [])),
         }
         for name, dice, iou, spread in rows
     ]

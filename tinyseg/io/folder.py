@@ -18,7 +18,7 @@ from tinyseg.data.dataset import Dataset, of_any_size
 from tinyseg.errors import InputError
 from tinyseg.io.masks import Census, Meaning, meaning_of
 from tinyseg.io.pairing import Found, Pair, find_pairs
-from tinyseg.io.pixels import READ_LIMIT, Page, read_pages
+from tinyseg.io.pixels import READ_LIMIT, NoReader, Page, read_pages
 from tinyseg.io.preprocessing import Levels, Preprocessing, in_window, is_deep, resize, window_of
 from tinyseg.io.rle import decode
 from tinyseg.io.tiles import GB, free_memory
@@ -226,6 +226,8 @@ def with_faults(faults: list[str], do: Callable, *args, named: Path | None = Non
     """What `do` returns; or None, with its error among the faults, all of which are named at once."""
     try:
         return do(*args, **how)
+    except NoReader:  # it would be the same of each file
+        raise
     except ValueError as error:  # an InputError names its file
         faults.append(f"{named}: {error}" if named else str(error))
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from tinyseg.errors import InputError
+from tinyseg.io.files import content_of
 from tinyseg.io.pixels import has_image_suffix
 
 MOST_FILES, MOST_LEVELS = 10**6, 50
 MOST_NAMED = 20  # in one message
+RESULTS = {"run.json": "flags", "segment.json": "results"}  # what lists them, and what is in it
 CLUTTER = ("desktop.ini", "ehthumbs.db", "thumbs.db", "__macosx")  # left behind by file managers
 
 
@@ -47,7 +51,7 @@ class Tree:
 
 
 def tree(folder: Path, above: tuple[str, ...] = (), seen: Iterator[int] | None = None) -> Tree:
-    """List a folder and all below it.
+    """List a folder and all below it, but for folders with results of ours.
 
     Args:
         folder: where.
@@ -63,8 +67,19 @@ def tree(folder: Path, above: tuple[str, ...] = (), seen: Iterator[int] | None =
     if len(above) > MOST_LEVELS or any(next(seen) > MOST_FILES for _ in files + folders):
         bounds = f"{MOST_FILES} files and {MOST_LEVELS} folders within each other"
         raise InputError(f"{folder}: expected at most {bounds}, got more; give a folder below")
-    below = (tree(f, above, seen) for f in folders if not _holds(os.path.realpath(f), above))
+    below = (tree(f, above, seen) for f in folders if not _holds(os.path.realpath(f), above) and not ours(f))
     return Tree(folder, tuple(files), tuple(below))
+
+
+def ours(folder: Path) -> bool:
+    """Whether a folder holds the results of a run or of a segmentation, which are nobody's images."""
+    for name, key in RESULTS.items():
+        with suppress(InputError, ValueError, TypeError, RecursionError):
+            if os.path.lexists(folder / name) and {"version", key} <= {
+                *json.loads(content_of(folder / name))
+            }:
+                return True
+    return False
 
 
 def _holds(real: str, above: tuple[str, ...]) -> bool:

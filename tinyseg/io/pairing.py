@@ -202,7 +202,11 @@ def _found(folders: Mapping[str, Path], choices: Choices) -> Found:
     file = _run_lengths(matches.values(), pairs, choices)
     for matched in matches.values():
         if not matched.pairs and (file or not matched.orphans):
-            raise InputError(f"{matched.root}: expected {LAYOUTS}, got no image file ({' '.join(SUFFIXES)})")
+            bare = any("." not in file.name for file in matched.passed_over)
+            raise InputError(
+                f"{matched.root}: expected {LAYOUTS}, got no image file ({' '.join(SUFFIXES)})"
+                + "; files without an ending need theirs, such as .dcm" * bare
+            )
     rows = read_runs(file) if file else {}
     passed_over = [relative(f, m.root) for m in matches.values() for f in m.passed_over if f != file]
     orphans = [] if file else [relative(mask, m.root) for m in matches.values() for mask in m.orphans]

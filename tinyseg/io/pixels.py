@@ -55,6 +55,10 @@ class Page:
     palette: bool = False  # the pixels are numbers of a palette
 
 
+class NoReader(InputError):
+    """A package that reads such files is not installed: what is wrong with no file, and with all of them."""
+
+
 Bounds = Callable[[int, float], None]  # `check_bounds` of a certain file
 
 
@@ -118,7 +122,7 @@ def read_pages(file: str | Path, *, memory: float = READ_LIMIT, mask: bool = Fal
         raise
     except Exception as error:  # on a damaged file a decoder may raise anything
         if isinstance(error, ImportError) and error.name in INSTALL:
-            raise InputError(
+            raise NoReader(
                 f"{file}: expected {error.name} to be there, which reads such files, got none; "
                 f"pip install {INSTALL[error.name]}"
             ) from None
