@@ -462,6 +462,19 @@ def test_images_of_the_networks_channels_are_segmented_and_others_refused(tmp_pa
     assert "b.png: expected an image of 4 channels, got 1" in said.out
 
 
+def test_the_mask_lies_on_the_image_in_colour_where_the_network_sees_colour(tmp_path):
+    net, colour = (
+        modified(channels=3, dilations=(1, 2), weight_std=0.3),
+        np.dstack([IMAGE, 255 - IMAGE, IMAGE // 2]),
+    )
+    params, state = net.init(np.random.default_rng(0))
+    params["output.bias"] -= np.float32(9)  # finds nothing
+    save(tmp_path / "m.npz", net, params, state, Preprocessing(32, 3))
+    imageio.imwrite(tmp_path / "a.png", colour)
+    run(str(tmp_path / "m.npz"), tmp_path / "a.png", out=tmp_path / "out")
+    np.testing.assert_array_equal(imageio.imread(tmp_path / "out/a_overlay.png"), colour)
+
+
 def test_floats_need_a_window_where_training_had_none(model, tmp_path, capsys):
     np.save(tmp_path / "a.npy", IMAGE * 8.0 - 1000)
     said = fails(capsys, model, tmp_path / "a.npy", out=tmp_path / "out")

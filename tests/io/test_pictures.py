@@ -17,6 +17,12 @@ def test_grey_clips_and_rounds():
     np.testing.assert_array_equal(picture, [[[0] * 3, [0] * 3], [[128] * 3, [255] * 3]])
 
 
+def test_three_channels_are_seen_in_colour_and_others_by_their_mean():
+    image = np.random.default_rng(0).random((3, 4, 5))
+    np.testing.assert_array_equal(pictures.grey(pictures.visible(image))[1, 2], np.rint(255 * image[:, 1, 2]))
+    np.testing.assert_allclose(pictures.visible(image[:2]), (image[0] + image[1]) / 2)
+
+
 def test_stretched_spans_the_whole():
     np.testing.assert_allclose(pictures.full_contrast(IMAGE[:4], 0.2 + 0.1 * IMAGE), (IMAGE[:4] - 0.2) / 0.1)
     np.testing.assert_array_equal(pictures.full_contrast(IMAGE, np.full(3, 0.5)), np.zeros((8, 8)))

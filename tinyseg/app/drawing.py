@@ -13,7 +13,7 @@ from tinyseg.app.run import Log
 from tinyseg.data import Dataset
 from tinyseg.data.dataset import all_pixels
 from tinyseg.io import pictures
-from tinyseg.io.pictures import full_contrast, grey, label_map, overlay, tinted
+from tinyseg.io.pictures import full_contrast, grey, label_map, overlay, tinted, visible
 from tinyseg.ops import UNLABELLED
 from tinyseg.training import most_probable
 
@@ -41,7 +41,7 @@ def draw(
     names, chosen = data.train.class_names, choose(data.held_out)
     count, p = len(names), p[chosen]
     known = {"annotation": data.held_out, "truth": data.truth} if data.truth else {"truth": data.held_out}
-    images = [data.held_out.images[i].mean(axis=0) for i in chosen]  # (channels, h, w) -> (h, w)
+    images = [visible(data.held_out.images[i]) for i in chosen]
     labels = {name: [part.labels[i] for i in chosen] for name, part in known.items()}  # under each caption
 
     def masks_at(threshold):
@@ -75,7 +75,7 @@ def draw(
     row = [captioned([column], (name,), names) for name, column in steps]
     pictures.write_gif(run.folder / "steps.gif", of_one_height(row), seconds=1.2)
     looked_at = data.validation or data.held_out
-    still = {"image": [grey(looked_at.images[watched].mean(axis=0))]}  # (channels, H, W) -> (H, W)
+    still = {"image": [grey(visible(looked_at.images[watched]))]}
     still |= {next(iter(known)): [plane(looked_at.labels[watched], count)]}
     epochs = []
     for epoch, frame in frames:
@@ -122,7 +122,7 @@ def contact_sheet(data: Dataset, across: int = 3) -> np.ndarray:
     """The first twelve images, or fewer, so many across, and beside each what is known of it."""
     sparse = any((one == UNLABELLED).any() for one in data.labels)
     many = data.classes > 2 or sparse
-    images = [image.mean(axis=0) for image in data.images[: 4 * across]]  # (channels, h, w) -> (h, w)
+    images = [visible(image) for image in data.images[: 4 * across]]
     pairs = [
         (grey(image), plane(one, data.classes) if many else on(image, one, "truth", 2))
         for image, one in zip(images, data.labels)

@@ -358,7 +358,7 @@ def write(path: Path, pixels: np.ndarray, p: np.ndarray, classes: np.ndarray, pr
     """The three results of one image."""
     pictures.write_image(path.with_name(f"{path.name}_mask.png"), preprocessing.masks.picture(classes))
     maps = np.rint(p * 65535).astype(np.uint16)
-    image = preprocessing(pixels, 0).mean(axis=0)  # (channels, H, W) -> (H, W)
+    image = pictures.visible(preprocessing(pixels, 0))
     if len(p) == 1:
         pictures.write_image(path.with_name(f"{path.name}_probability.png"), maps[0])
         on_it = pictures.overlay(image, classes, pictures.PREDICTION)

@@ -22,10 +22,21 @@ CLASSES = (
 )  # fmt: skip
 
 
+def visible(image: np.ndarray) -> np.ndarray:
+    """An image as networks take it, (channels, H, W), as one can see it: in colour or in grey.
+
+    Three channels are red, green and blue: (H, W, 3). Of another number it is their mean: (H, W).
+    """
+    return np.moveaxis(image, 0, -1) if len(image) == 3 else image.mean(axis=0)
+
+
 def grey(image: np.ndarray) -> np.ndarray:
-    """An image or mask (H, W) in [0, 1] as a grey picture; what lies outside is clipped."""
+    """An image or mask in [0, 1], (H, W), as a grey picture; of colour, (H, W, 3), as it is.
+
+    What lies outside is clipped.
+    """
     level = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
-    return np.repeat(level[..., None], 3, axis=-1)  # (H, W) -> (H, W, 3)
+    return level if level.ndim == 3 else np.repeat(level[..., None], 3, axis=-1)  # (H, W) -> (H, W, 3)
 
 
 def full_contrast(image: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -35,7 +46,7 @@ def full_contrast(image: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """The image (H, W) in grey, with the mask (H, W; not 0 is in) tinted and its edge drawn in a colour."""
+    """The image, (H, W) or (H, W, 3), with the mask (H, W; not 0 is in) tinted and its edge in a colour."""
     picture = grey(image).astype(np.float64)
     inside = mask.astype(bool)
     edge = inside & ~binary_erosion(inside)
@@ -58,7 +69,7 @@ def label_map(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def tinted(image: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """The image (H, W) in grey, with every class but the first, and not UNLABELLED, tinted in its colour."""
+    """The image, (H, W) or (H, W, 3), with every class but the first tinted in its colour, not UNLABELLED."""
     picture, colours = grey(image).astype(np.float64), label_map(labels, classes)
     inside = (labels != 0) & (labels != UNLABELLED)
     picture[inside] = 0.6 * picture[inside] + 0.4 * colours[inside]
