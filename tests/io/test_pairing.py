@@ -508,10 +508,11 @@ def test_what_is_no_folder_is_refused_in_one_line(tmp_path, place):
 
 def test_results_of_ours_below_are_no_images(tmp_path):
     touch(tmp_path, "a.png", "a_mask.png", "run/masks.png", "seg/a_mask.png", "mine/b.png", "mine/b_mask.png")
+    touch(tmp_path, "seg/c.png", "seg/c_mask.png", "run/more/d.png", "run/more/d_mask.png")
     (tmp_path / "run/run.json").write_text('{"version": 1, "flags": {}}')
     (tmp_path / "seg/segment.json").write_text('{"version": 1, "results": ["a_mask.png"]}')
     (tmp_path / "mine/run.json").write_text('{"scanner": "x"}')
-    assert list(paired(find_pairs(tmp_path), tmp_path)) == ["a", "mine/b"]
+    assert list(paired(find_pairs(tmp_path), tmp_path)) == ["a", "mine/b", "run/more/d", "seg/c"]
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

@@ -98,7 +98,7 @@ def main(argv=None):
     flags = args.masks is not None or args.mask_suffix is not None
     pairs = with_masks(args.images, Choices(args.masks, args.mask_suffix)) if flags else []
     truths = {pair.image: pair for pair in pairs}
-    files = to_segment(args.images, args.out, truths)
+    files = list(truths) or list(dict.fromkeys(file for place in args.images for file in images_in(place)))
     names = result_names(files)
     ours = check_out(names, args.out)
     if args.rle:
@@ -194,19 +194,6 @@ class Results(Log):
         """Write the list anew."""
         self.ours = set(names)
         self.write(LIST, json.dumps({"version": 1, "results": sorted(self.ours)}, indent=1) + "\n")
-
-
-def to_segment(places: list[Path], out: Path, found) -> list[Path]:
-    """The images of all places, or those `found` there by flags.
-
-    What an earlier segmentation wrote in `out` is none, unless it is named.
-    """
-    files, earlier, out = [], listed_in(out), Path(os.path.realpath(out))
-    for file in dict.fromkeys(found or (file for place in places for file in images_in(place))):
-        ours = file.name in earlier and Path(os.path.realpath(file)).parent == out
-        if file in places or not ours:
-            files.append(file)
-    return files
 
 
 def result_names(files: list[Path]) -> dict[Path, str]:

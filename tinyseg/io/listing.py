@@ -18,7 +18,7 @@ from tinyseg.io.pixels import has_image_suffix
 
 MOST_FILES, MOST_LEVELS = 10**6, 50
 MOST_NAMED = 20  # in one message
-RESULTS = {"run.json": "flags", "segment.json": "results"}  # what lists them, and what is in it
+LISTS = {"run.json": "flags", "segment.json": "results"}  # which say that a folder has results of ours
 CLUTTER = ("desktop.ini", "ehthumbs.db", "thumbs.db", "__macosx")  # left behind by file managers
 
 
@@ -51,7 +51,7 @@ class Tree:
 
 
 def tree(folder: Path, above: tuple[str, ...] = (), seen: Iterator[int] | None = None) -> Tree:
-    """List a folder and all below it, but for folders with results of ours.
+    """List a folder and all below it, but for results of ours.
 
     Args:
         folder: where.
@@ -63,23 +63,24 @@ def tree(folder: Path, above: tuple[str, ...] = (), seen: Iterator[int] | None =
     """
     seen = seen or count(1)
     files, folders = listing(folder)
+    ours = results_in(folder, files)
     above = (*above, os.path.realpath(folder))
     if len(above) > MOST_LEVELS or any(next(seen) > MOST_FILES for _ in files + folders):
         bounds = f"{MOST_FILES} files and {MOST_LEVELS} folders within each other"
         raise InputError(f"{folder}: expected at most {bounds}, got more; give a folder below")
-    below = (tree(f, above, seen) for f in folders if not _holds(os.path.realpath(f), above) and not ours(f))
-    return Tree(folder, tuple(files), tuple(below))
+    below = (tree(f, above, seen) for f in folders if not _holds(os.path.realpath(f), above))
+    return Tree(folder, tuple(file for file in files if file.name not in ours), tuple(below))
 
 
-def ours(folder: Path) -> bool:
-    """Whether a folder holds the results of a run or of a segmentation, which are nobody's images."""
-    for name, key in RESULTS.items():
+def results_in(folder: Path, files: Iterable[Path]) -> set[str]:
+    """The names of what a run or a segmentation of ours wrote in a folder: nobody's images."""
+    names = {file.name for file in files}
+    for about in LISTS.keys() & names:
         with suppress(InputError, ValueError, TypeError, RecursionError):
-            if os.path.lexists(folder / name) and {"version", key} <= {
-                *json.loads(content_of(folder / name))
-            }:
-                return True
-    return False
+            said = json.loads(content_of(folder / about))
+            if isinstance(said, dict) and {"version", LISTS[about]} <= said.keys():
+                return names & {*said["results"]} if about == "segment.json" else names
+    return set()
 
 
 def _holds(real: str, above: tuple[str, ...]) -> bool:
