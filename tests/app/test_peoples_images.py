@@ -6,6 +6,8 @@ The layouts are those that public data sets publish, or that bug reports tell of
 import json
 import os
 import re
+import shlex
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -536,7 +538,92 @@ def test_images_of_four_channels_train(tmp_path):
     assert found.data.train.images.shape[1] == 4
 
 
+# Public sets, as docs/your-images.md has them
+
+DOCS = Path(__file__).parents[2] / "docs/your-images.md"
+
+
+def volume(path, pixels):
+    nibabel = pytest.importorskip("nibabel")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # (H, W) -> (X, Y, Z) that come back as they were, in two slices
+    turned = np.stack([pixels[::-1, :].T] * 2, axis=-1).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(turned, np.eye(4)), path)
+
+
+def save_any(path, pixels):
+    (volume if path.name.endswith(".nii.gz") else save)(path, pixels)
+
+
+PUBLIC = {  # name in the page: (image, mask, numbers of the images, other files)
+    "Kaggle's ultrasound nerves": ("train/{0}_1.tif", "train/{0}_1_mask.tif", range(1, 7),
+                                   ["train_masks.csv"]),
+    "DRIVE": ("training/images/{0}_training.tif", "training/1st_manual/{0}_manual1.gif", range(21, 27),
+              ["training/mask/{0}_training_mask.gif"]),
+    "ISIC": ("ISIC-2017_Training_Data/ISIC_000000{0}.jpg",
+             "ISIC-2017_Training_Part1_GroundTruth/ISIC_000000{0}_segmentation.png", range(6),
+             ["ISIC-2017_Training_Data/ISIC_000000{0}_superpixels.png"]),
+    "PH2": ("PH2/IMD00{0}/IMD00{0}_Dermoscopic_Image/IMD00{0}.bmp",
+            "PH2/IMD00{0}/IMD00{0}_lesion/IMD00{0}_lesion.bmp", range(2, 8),
+            ["PH2/IMD00{0}/IMD00{0}_roi/IMD00{0}_R1_Label4.bmp"]),
+    "Pascal VOC": ("JPEGImages/2007_00000{0}.jpg", "SegmentationClass/2007_00000{0}.png", range(6),
+                   ["JPEGImages/2007_10000{0}.jpg"]),
+    "Cityscapes": ("leftImg8bit/train/ulm/ulm_00000{0}_000019_leftImg8bit.png",
+                   "gtFine/train/ulm/ulm_00000{0}_000019_gtFine_labelIds.png", range(6),
+                   ["gtFine/train/ulm/ulm_00000{0}_000019_gtFine_color.png"]),
+    "nnU-Net and Medical Decathlon": ("imagesTr/case_00{0}_0000.nii.gz", "labelsTr/case_00{0}.nii.gz",
+                                      range(6), ["imagesTr/._case_00{0}_0000.nii.gz"]),
+    "ACDC": ("training/patient00{0}/patient00{0}_frame01.nii.gz",
+             "training/patient00{0}/patient00{0}_frame01_gt.nii.gz", range(6),
+             ["training/patient00{0}/patient00{0}_4d.nii.gz", "training/patient00{0}/Info.cfg"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_sets_are_read_by_the_flags_of_the_page(name, tmp_path, monkeypatch):
+    (said,) = re.findall(rf"^\| {name} \| `(.*)` \|$", DOCS.read_text(), re.M)
+    monkeypatch.chdir(tmp_path)
+    image, mask, numbers, others = PUBLIC[name]
+    truth = []
+    for n in numbers:
+        pixels, there = scene(n)
+        truth.append(there)
+        save_any(Path(image.format(n)), pixels)
+        save_any(
+            Path(mask.format(n)), (255 if mask.endswith((".tif", ".gif", ".bmp")) else 1) * np.uint8(there)
+        )
+        for other in others:
+            file = Path(other.format(n))
+            save_any(file, pixels) if file.suffix in (".gif", ".bmp", ".png", ".jpg", ".gz") else file.touch()
+    network = "lungnet" if name in ("Pascal VOC", "Cityscapes") else "modified"
+    argv = shlex.split(said.replace("LOW,HIGH", "0,255"))
+    found = load(*argv, "--size", 24, network=network)
+    slices = 2 if image.endswith(".nii.gz") else 1
+    labels = [labels for _, labels in sorted(whole(found).items())]
+    np.testing.assert_array_equal(labels, np.repeat(truth, slices, axis=0))
+    images = np.concatenate([part.images for part in found.data.parts.values()])
+    assert 0.25 < images.mean() < 0.6  # and the images are the images
+    assert len({subject for part in found.data.parts.values() for subject in part.subjects}) == 6
+
+
 # Flags
+
+
+def test_what_images_without_a_mask_are_is_said_in_one_way(tmp_path):
+    save_pairs(tmp_path, NAMES)
+    with pytest.raises(InputError, match="--skip-without-mask: expected one of them, got both"):
+        load("--data", tmp_path, "--empty-without-mask", "--skip-without-mask")
+
+
+def test_a_single_stack_is_refused_with_the_way_out(tmp_path):
+    """As of the ISBI challenge of 2012: one file of slices, one of masks."""
+    pages = [Image.fromarray(scene(n)[0]) for n in range(4)]
+    masks = [Image.fromarray(255 * np.uint8(scene(n)[1])) for n in range(4)]
+    for kind, name, of in (("images", "volume", pages), ("masks", "labels", masks)):
+        (tmp_path / kind).mkdir()
+        of[0].save(tmp_path / kind / f"train-{name}.tif", save_all=True, append_images=of[1:])
+    with pytest.raises(InputError, match="at least 2 subjects.*got 1: train-volume; .*split the file"):
+        load("--data", tmp_path)
 
 
 def test_ones_own_images_in_two_ways_are_refused(tmp_path):
