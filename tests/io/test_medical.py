@@ -3,6 +3,7 @@
 import gzip
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +144,36 @@ def test_dicom_within_bounds_is_known_from_its_header(tmp_path):
     assert "at most 10000 pages" in refusal(tmp_path / "a.dcm")
     dicom(tmp_path / "a.dcm", NOISE, Rows=60_000, Columns=60_000)
     assert "got one that takes 14.4 GB" in refusal(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("how", ["", "_RLE", "_bigendian", "_implicit", "_jp2klossless", "_jpeg_ls_lossless"])
+def test_a_real_slice_is_the_same_however_it_is_packed(how):
+    """pydicom brings an MR slice in many codings."""
+    pydicom = pytest.importorskip("pydicom")
+    files = Path(pydicom.__file__).parent / "data/test_files"
+    if "ls" in how.split("_"):
+        pytest.importorskip("gdcm")
+    plain = np.frombuffer(pydicom.dcmread(files / "MR_small.dcm").PixelData, "<i2").reshape(64, 64)
+    np.testing.assert_array_equal(read(files / f"MR_small{how}.dcm"), plain)
+
+
+def test_a_real_slice_of_ct_is_in_hounsfield_units():
+    files = Path(pytest.importorskip("pydicom").__file__).parent / "data/test_files"
+    slice_ = read(files / "CT_small.dcm")
+    assert -1024 <= slice_.min() < -800 and 1000 < slice_.max() < 1500  # air, and bone
+    assert abs(np.median(slice_[40:90, 40:90])) < 200  # soft tissue, about as dense as water
+
+
+def test_what_no_decoder_can_undo_is_said(monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+
+    def iter_pixels(*args, **how):
+        raise RuntimeError("Unable to decode as exceptions were raised by all available plugins:\n...")
+        yield
+
+    monkeypatch.setattr("pydicom.pixels.iter_pixels", iter_pixels)
+    files = Path(pydicom.__file__).parent / "data/test_files"
+    assert "no decoder here can undo; save it unpacked)" in refusal(files / "CT_small.dcm")
 
 
 def test_dicom_packed_as_a_whole_is_refused(tmp_path):

@@ -40,7 +40,7 @@ def read_dicom(data: bytes, bounds, mask: bool = False) -> Iterator[tuple[np.nda
     # A file without a preamble does not name its syntax: then it is this one.
     syntax = header.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
     palette, found = header.PhotometricInterpretation == "PALETTE COLOR", 0
-    for frame, pixels in enumerate(iter_pixels(io.BytesIO(data), transfer_syntax_uid=syntax)):
+    for frame, pixels in enumerate(_decoded(iter_pixels(io.BytesIO(data), transfer_syntax_uid=syntax))):
         if palette and not mask:
             pixels = apply_color_lut(pixels, header)
         elif not palette and samples == 1:
@@ -49,6 +49,14 @@ def read_dicom(data: bytes, bounds, mask: bool = False) -> Iterator[tuple[np.nda
         found += 1
     if found != frames:
         raise ValueError(f"{found} of {frames} frames are there")
+
+
+def _decoded(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The frames; that no installed decoder knows how they are packed is said in a sentence."""
+    try:
+        yield from frames
+    except (RuntimeError, NotImplementedError):
+        raise ValueError("it is packed in a way that no decoder here can undo; save it unpacked") from None
 
 
 def _measured(pixels: np.ndarray, header, frame: int) -> np.ndarray:
