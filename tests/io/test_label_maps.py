@@ -55,10 +55,10 @@ def test_values_are_classes_in_rising_order_over_all_files(folder, mode, suffix)
 
 
 def test_16_bit_values(folder):
-    labels = RNG.choice(np.uint16([0, 300, 65535]), (8, 8))
+    labels = RNG.choice(np.uint16([0, 300, 65534]), (8, 8))
     save(folder, "a", labels)
     data = load(folder)
-    assert data.preprocessing.masks.values == (0, 300, 65535)
+    assert data.preprocessing.masks.values == (0, 300, 65534)
     np.testing.assert_array_equal(np.array(data.preprocessing.masks.values)[data.labels[0]], labels)
 
 

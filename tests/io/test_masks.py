@@ -241,6 +241,15 @@ def test_beside_numbers_of_classes_255_is_what_nobody_annotated(levels, tmp_path
     np.testing.assert_array_equal(labels == UNLABELLED, numbers == 255)
 
 
+def test_65535_of_16_bits_is_taken_as_255_is_of_8(tmp_path):
+    numbers = visible((0, 1, 2, 255)).astype(np.uint16)
+    numbers[numbers == 255] = 65535
+    meaning, words, (labels,) = read([numbers], tmp_path, two=False)
+    assert meaning.values == (0, 1, 2) and "65535 is taken for not annotated" in words
+    np.testing.assert_array_equal(labels == UNLABELLED, numbers == 65535)
+    assert read([numbers], tmp_path, two=False, ignore="none")[0].values == (0, 1, 2, 65535)
+
+
 def squares(*numbers):
     """A label map with a square of each number."""
     return np.repeat([np.repeat([0, *numbers], 3)], 3, axis=0).astype(np.uint8)

@@ -517,7 +517,7 @@ def test_results_of_ours_below_are_no_images(tmp_path):
 
 def test_a_folder_without_images_is_refused(tmp_path):
     assert "or --images DIR --masks DIR, got no image file (" in refusal(touch(tmp_path, "a.txt"))
-    assert "files without an ending need theirs, such as .dcm" in refusal(touch(tmp_path, "IM0001"))
+    assert "(.txt, no ending); save them as one of these" in refusal(touch(tmp_path, "IM0001"))
     with pytest.raises(InputError, match="expected images .*got none"):
         images_in(tmp_path)
 

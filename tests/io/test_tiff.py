@@ -183,3 +183,16 @@ def test_a_page_without_all_its_strips_is_refused(tmp_path, kind, how):
         if not how:
             file.pages[0].tags[278].overwrite(32)
     assert "some of its pixels are missing" in refusal(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint32])  # Pillow's, tifffile's
+def test_thumbnails_are_no_pages(tmp_path, kind):
+    tifffile = pytest.importorskip("tifffile")
+    pages = np.arange(2 * 12 * 16).reshape(2, 12, 16).astype(kind)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in pages:
+            writer.write(page)
+            writer.write(page[::4, ::4], subfiletype=1)
+    np.testing.assert_array_equal([page.pixels for page in read_pages(tmp_path / "a.tif")], pages)
+    tifffile.imwrite(tmp_path / "b.tif", pages[0], subfiletype=1)
+    np.testing.assert_array_equal(read(tmp_path / "b.tif"), pages[0])

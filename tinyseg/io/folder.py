@@ -156,6 +156,8 @@ def read_found(
     for pair in found.pairs:
         for file in pair.masks if values or not census.of_photographs else ():
             with_faults(faults, count_pages, census, file, limit)
+    for pair in found.pairs if faults else ():  # all files at fault are named at once
+        with_faults(faults, read_pages, pair.image, memory=limit)
     refuse(faults)
     meaning, said = Meaning(above=0), "run lengths of a CSV"
     if census.counts:
@@ -259,7 +261,10 @@ def labels_of(
     for number, file in enumerate(pair.masks):
         pages = read_mask(file, memory)
         if len(pages) != len(shapes):
-            raise InputError(f"{file}: expected {len(shapes)} pages, as {pair.image} has, got {len(pages)}")
+            axes = "; its axes are (H, W, channels), or (pages, H, W)" * pair.image.name.endswith(".npy")
+            raise InputError(
+                f"{file}: expected {len(shapes)} pages, as {pair.image} has, got {len(pages)}{axes}"
+            )
         for i, (page, shape) in enumerate(zip(pages, shapes)):
             if page.pixels.shape[:2] != shape:
                 wanted, got = ("{1}x{0}".format(*one) for one in (shape, page.pixels.shape))

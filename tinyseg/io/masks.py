@@ -362,9 +362,10 @@ def _many(census: Census, ignore, source) -> tuple[Meaning, str]:
     if census.one_bit and found - {0, 255}:
         raise InputError(f"{census.one_bit}: expected label maps of one kind, got a mask of 1 bit among them")
     _check_count(found, source)
-    if ignore is None and UNLABELLED in found and found != {0, UNLABELLED}:
-        _ask_about_255(census, source)
-        ignored = UNLABELLED
+    white = 2**16 - 1 if 2**16 - 1 in found else UNLABELLED
+    if ignore is None and white in found and found != {0, white}:
+        _ask_about_white(census, white, source)
+        ignored = white
     _refuse_two_codings(census, ignored)
     classes = tuple(sorted(found - {ignored}))
     _check_count(set(classes), source)
@@ -392,23 +393,28 @@ def _refuse_objects(census: Census, values: tuple[int, ...], classes: str) -> No
         )
 
 
-def _ask_about_255(census: Census, source) -> None:
-    """Refuse label maps in which 255 may be a class: levels spread to be seen, or masks among label maps."""
-    others = set(census.counts) - {UNLABELLED}
-    order = sorted(others | {UNLABELLED})
+def _ask_about_white(census: Census, white: int, source) -> None:
+    """Refuse label maps in which 255 may be a class: levels spread to be seen, or masks among label maps.
+
+    `white` is 255, or 65535 of 16 bits.
+    """
+    others = set(census.counts) - {white}
+    order = sorted(others | {white})
     steps = [after - before for before, after in zip(order, order[1:])]
     spread = (
         max(others) >= 32 and len(others) < max(others) / 4 and steps[-1] <= 4 * max(steps[:-1], default=0)
     )
-    white = ({0, 255}, {255}) if others <= {0, 1} else ({0, 255},)
-    masks = [file for values, file in census.of_each.items() if values in white]
-    together = any(UNLABELLED in values and values - {0, UNLABELLED} for values in census.of_each)
+    of_masks = ({0, white}, {white}) if others <= {0, 1} else ({0, white},)
+    masks = [file for values, file in census.of_each.items() if values in of_masks]
+    together = any(white in values and values - {0, white} for values in census.of_each)
     if len(others) == 1 or spread or (masks and not together and others - {0}):
         where = masks[0] if masks and not spread else source
+        nonzero = f"; --mask-values nonzero: 0 and {white} are what 0 and 1 are in other files"
         raise InputError(
-            f"{where}: expected to know what 255 means, got {_shares(census)} in all label maps; "
-            "--ignore none: a class like the others; --ignore 255: nobody annotated these pixels"
-            + ("; --mask-values nonzero: 0 and 255 are what 0 and 1 are in other files" * (others == {0, 1}))
+            f"{where}: expected to know what {white} means, got {_shares(census)} in all label maps; "
+            f"--ignore none: a class like the others; --ignore {white}: nobody annotated these pixels"
+            + nonzero
+            * (others == {0, 1})
         )
 
 

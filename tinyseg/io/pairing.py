@@ -202,10 +202,10 @@ def _found(folders: Mapping[str, Path], choices: Choices) -> Found:
     file = _run_lengths(matches.values(), pairs, choices)
     for matched in matches.values():
         if not matched.pairs and (file or not matched.orphans):
-            bare = any("." not in file.name for file in matched.passed_over)
+            endings = listed(sorted({f.suffix or "no ending" for f in matched.passed_over}))
             raise InputError(
                 f"{matched.root}: expected {LAYOUTS}, got no image file ({' '.join(SUFFIXES)})"
-                + "; files without an ending need theirs, such as .dcm" * bare
+                + (f" among others ({one_line(endings)}); save them as one of these" if endings else "")
             )
     rows = read_runs(file) if file else {}
     passed_over = [relative(f, m.root) for m in matches.values() for f in m.passed_over if f != file]
@@ -345,6 +345,8 @@ def _refusal(
             without = "these may be masks: say by --mask-suffix what masks are called"
         ways += [without] * bool(lacking)
         ways += ["rename these masks, or take them away"] * bool(orphans)
+    elif rows:
+        ways.append("in the CSV each image needs rows under its own name, of one class")
     elif not ways and choices.masks:
         below = [file.rpartition("/") for file in orphans]
         one = next((folder for folder, _, name in below if stem_of(name) in ending), "")

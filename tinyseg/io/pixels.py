@@ -245,10 +245,10 @@ def _read_raster(data: bytes, bounds: Bounds, mask: bool) -> list[Page]:
         if headers is None:
             return [_page(*found, mask) for found in tiff.read_tiff(data, pages, bounds)]
     else:
-        headers = [None] * _count_pages(data, bounds)
+        headers = dict.fromkeys(range(_count_pages(data, bounds)))
     # Always Pillow, so that no file depends on which other readers imageio finds installed.
     with iio.imopen(data, "r", plugin="pillow") as image:
-        return [_read_page(data, image, index, header, mask) for index, header in enumerate(headers)]
+        return [_read_page(data, image, index, header, mask) for index, header in headers.items()]
 
 
 def _count_pages(data: bytes, bounds: Bounds) -> int:

@@ -28,6 +28,7 @@ RIGHT = {
     "I": {(16, 2), (32, 2)},
     "F": {(32, 3), (64, 3)},
 }
+REDUCED = 1  # a bit of tag 254: the page is a thumbnail, or a level of a pyramid
 MISSING = "some of its pixels are missing"
 UNPACK = {
     8: zlib.decompressobj,
@@ -54,9 +55,12 @@ def count_pages(data: bytes, bounds) -> int:
     return len(seen)
 
 
-def headers(data: bytes, pages: int, bounds) -> list[tuple[int, int]] | None:
-    """(bits of a sample, orientation tag) of each page; None if Pillow does not read all pages rightly."""
-    taken, found, rightly = 0, [], True
+def headers(data: bytes, pages: int, bounds) -> dict[int, tuple[int, int]] | None:
+    """{page: (bits of a sample, orientation tag)} but for small copies of other pages.
+
+    None, if Pillow does not read all pages rightly.
+    """
+    taken, found, copies, rightly = 0, {}, set(), True
     try:
         with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
             for page in range(pages):
@@ -81,13 +85,14 @@ def headers(data: bytes, pages: int, bounds) -> list[tuple[int, int]] | None:
                         tags.get(262) != 0 or image.mode in ("1", "L")
                     )  # it inverts 0 for white up to 8 bits
                 )
-                found.append((max(bits), tags.get(274, 1)))
+                found[page] = max(bits), tags.get(274, 1)
+                copies |= {page} if tags.get(254, 0) & REDUCED else set()
     except (UnidentifiedImageError, SyntaxError):  # it knows no mode for such pixels
         return None
     if not rightly:
         return None
     bounds(pages, taken)
-    return found
+    return {page: header for page, header in found.items() if page not in copies} or found
 
 
 def _area(width: int, height: int, tile_width: int, tile_height: int) -> int:
@@ -96,7 +101,7 @@ def _area(width: int, height: int, tile_width: int, tile_height: int) -> int:
 
 
 def read_tiff(data: bytes, pages: int, bounds) -> Iterator[tuple]:
-    """Each page by tifffile: pixels, alpha, orientation tag, colours.
+    """Each page by tifffile, but for small copies of others: pixels, alpha, orientation tag, colours.
 
     Pixels are (H, W, channels) as stored, but 0 is black. Alpha is (H, W) or None. Colours are (H, W, 3) of a
     palette whose numbers the pixels are, or None.
@@ -114,9 +119,10 @@ def read_tiff(data: bytes, pages: int, bounds) -> Iterator[tuple]:
             depth = max(page.dtype.itemsize, 4 if page.dtype.kind in "if" else 1)  # as stored, or as read
             taken += area * page.samplesperpixel * depth
         bounds(pages, taken)
-        for i in range(pages):
-            _check_segments(stored.pages[i], data)
-            yield _page(stored.pages[i])
+        every = [stored.pages[i] for i in range(pages)]
+        for page in [page for page in every if not page.subfiletype & REDUCED] or every:
+            _check_segments(page, data)
+            yield _page(page)
 
 
 def _check_segments(page, data: bytes) -> None:
@@ -136,7 +142,8 @@ def _check_segments(page, data: bytes) -> None:
 def _page(page) -> tuple:
     pixels = page.asarray(squeeze=False, maxworkers=1)  # (planes, depth, H, W, samples)
     if pixels.shape[1] > 1 or page.photometric not in (0, 1, 2, 3):
-        raise ValueError(f"{page.photometric!r} of shape {page.shape}; save it as RGB or grey")
+        kind = getattr(page.photometric, "name", page.photometric)
+        raise ValueError(f"{kind} of shape {page.shape}; save it as RGB or grey")
     # (planes, depth, H, W, samples) -> (H, W, channels)
     pixels = pixels[:, 0, ..., 0].transpose(1, 2, 0) if len(pixels) > 1 else pixels[0, 0]
     if page.photometric == 0:  # 0 is white
