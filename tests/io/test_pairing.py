@@ -189,6 +189,24 @@ def test_masks_of_a_suffix_that_nobody_said_are_not_taken_for_empty_images(tmp_p
     assert len(find_pairs(tmp_path, Choices(empty=True, suffix="_mask")).pairs) == 4
 
 
+def test_pictures_made_of_an_image_are_not_taken_for_empty_images(tmp_path):
+    touch(tmp_path, *(f"{n}{end}.png" for n in "ab" for end in ("", "_mask", "_overlay")), "c.png")
+    assert "none for 2 of 5: a_overlay.png, b_overlay.png; these may be masks" in refusal(
+        tmp_path, empty=True
+    )
+    found = find_pairs(tmp_path, Choices(empty=True, suffix="_mask"))
+    assert [pair.name for pair in found.pairs] == ["a", "b", "c"]
+    assert found.passed_over == ("a_overlay.png", "b_overlay.png")
+
+
+def test_in_masks_numbers_tell_the_objects_of_an_image(tmp_path):
+    touch(tmp_path, "images/a.png", "images/b_1.png", "images/b_2.png")
+    touch(tmp_path, "masks/a_1.png", "masks/a_2.png", "masks/b_1.png", "masks/b_2.png", "masks/b_2_1.png")
+    assert {name: len(its) - 1 for name, its in paired(find_pairs(tmp_path), tmp_path).items()} == {
+        "a": 2, "b_1": 1, "b_2": 2,
+    }  # fmt: skip
+
+
 def test_an_empty_suffix_says_equal_names_in_two_folders(tmp_path):
     touch(tmp_path / "two", "images/a.png", "masks/a.png")
     assert len(find_pairs(tmp_path / "two", Choices(suffix="")).pairs) == 1
@@ -229,6 +247,7 @@ BY_PARTS = {  # name: (images, masks, suffix, {image: mask})
         [f"val/b/b_{n}_gtFine_{kind}.png" for n in ("02", "01") for kind in ("labelIds", "color")],
         "_gtFine_labelIds",
     ),
+    "zeros": (["img_001.png", "img_010.png"], ["mask_10.png", "mask_1.png"], None),
     "a single one": (["train-volume.tif"], ["train-labels.tif"], None),
 }
 
@@ -238,7 +257,7 @@ def test_names_are_paired_by_what_differs(images, masks, suffix, tmp_path):
     touch(tmp_path / "i", *images), touch(tmp_path / "m", *masks)
     found = find_pairs(tmp_path / "i", Choices(masks=tmp_path / "m", suffix=suffix))
     numbers = [
-        [re.findall(r"(?<!\d)\d+", file.name)[:1] for file in (pair.image, *pair.masks)]
+        [[int(n) for n in re.findall(r"(?<!\d)\d+", file.name)[:1]] for file in (pair.image, *pair.masks)]
         for pair in found.pairs
     ]
     assert len(numbers) == len(images) and all(image == mask for image, mask in numbers)
@@ -251,7 +270,7 @@ def test_names_are_paired_by_what_differs(images, masks, suffix, tmp_path):
         ["mask_1.png", "mask_3.png"],  # 2 has none, 3 no image
         ["mask_1.png"],
         ["mask_1.png", "mask_2.png", "mask_3.png"],
-        ["mask_1.png", "mask_01.png"],
+        ["mask_1.png", "mask_2.png", "mask_02.png"],
         ["mask_1_left.png", "mask_1_right.png", "mask_2_left.png", "mask_2_right.png"],
     ],
 )
@@ -278,6 +297,17 @@ def test_a_suffix_that_is_said_is_found_in_other_folders_too(tmp_path):
         for n in ("IMD002", "IMD003")
     }
     assert found.passed_over == ("IMD002/IMD002_roi/IMD002_Label1.bmp", "IMD003/IMD003_roi/IMD003_Label1.bmp")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "suffix"),
+    [("image", "mask", "mask"), ("P{0}_img", "P{0}_seg", "_seg"), ("x", "gt", "gt")],
+)
+def test_a_folder_for_each_case_is_read_by_the_suffix_that_the_refusal_names(image, mask, suffix, tmp_path):
+    files = [f"P{n}/{name.format(n)}.png" for n in range(1, 12) for name in (image, mask)]
+    assert refusal(touch(tmp_path, *files)).endswith(f"; --mask-suffix {suffix}")
+    found = find_pairs(tmp_path, Choices(suffix=suffix))
+    assert len(found.pairs) == 11 and all(pair.image.parent == pair.masks[0].parent for pair in found.pairs)
 
 
 MASK_FOLDERS = {

@@ -27,7 +27,7 @@ def describe(data: Data, args) -> str:
             "data": f"{source_of(args)}: {plural(count, 'image')}, {loaded.found.layout}",
             "files": listed([f"{number} of {kind}" for kind, number in kinds], 8) + turned(loaded.turned),
             "passed over": listed(loaded.found.passed_over, 8),
-            "masks": loaded.masks,
+            "masks": loaded.masks + merged(loaded.found.pairs),
             "seen as": seen(data, kinds, preprocessing, args),
         }
     else:
@@ -41,6 +41,13 @@ def describe(data: Data, args) -> str:
     }
     form = {"width": 108, "subsequent_indent": " " * 14, "break_long_words": False, "break_on_hyphens": False}
     return "\n".join(fill(f"{name:14}{text}", **form) for name, text in lines.items() if text)
+
+
+def merged(pairs) -> str:
+    """How many mask files there are, where some images have several."""
+    files = sum(len(pair.masks) for pair in pairs)
+    several = any(len(pair.masks) > 1 for pair in pairs)
+    return f"; {files} files, those of one image are merged" if several else ""
 
 
 def turned(count: int) -> str:

@@ -27,7 +27,7 @@ MASK_WORDS = {
 }
 MASK_WORDS |= {"labels", "mask", "masks", "segmentation", "segmentations", "target", "targets", "truth"}
 MASK_LIKE = re.compile(
-    "annot|ground.?truth|label|manual|mask|segment|target|truth|(?<![a-z])gt(?![a-z])", re.I
+    "annot|ground.?truth|label|manual|mask|segment|target|truth|(?<![a-z])(gt|seg)(?![a-z])", re.I
 )
 PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 PARTS |= {"test": "test", "testing": "test"}
@@ -107,7 +107,8 @@ def _own_layout(here: Tree, matched: Matched) -> None:
 def _across_folders(matched: Matched) -> None:
     """Pair by names alone what lies in different folders, and pass over other x_... of an image x.
 
-    Who says which suffix masks have says so. It needs each image's name once among those without a mask.
+    Who says which suffix masks have says so. It needs each image's name once among those without a mask; or
+    what differs in the names is enough, as of P1/image.png and P1/mask.png.
     """
     lacking = [name for name, (_, masks) in matched.pairs.items() if not masks]
     inner = {name: name.rpartition("/")[2] for name in lacking}
@@ -119,10 +120,16 @@ def _across_folders(matched: Matched) -> None:
             matched.pairs[once[fits[1]]][1].append(mask)
             matched.orphans.remove(mask)
             matched.layouts[f"...{matched.suffix} by its name"] = None
-    if not matched.empty:
-        with_mask = {name.rpartition("/")[2] for name, (_, masks) in matched.pairs.items() if masks}
-        spare = [name for name in lacking if not matched.pairs[name][1] and extends(inner[name], with_mask)]
-        matched.passed_over += [matched.pairs.pop(name)[0] for name in spare]
+    lacking = [name for name in lacking if not matched.pairs[name][1]]
+    masks = image_files(matched.orphans, matched.root)
+    found = aligned(lacking, masks, matched) if len(masks) == len(lacking) else {}
+    for name, its in found.items():
+        matched.pairs[name][1].extend(its)
+        matched.orphans = []
+        matched.layouts[f"...{matched.suffix} by what differs in their names"] = None
+    with_mask = {name.rpartition("/")[2] for name, (_, masks) in matched.pairs.items() if masks}
+    spare = [name for name in lacking if name not in found and extends(inner[name], with_mask)]
+    matched.passed_over += [matched.pairs.pop(name)[0] for name in spare]
 
 
 def _mask_folders(here: Tree, suffix: str) -> list[Tree]:
@@ -188,8 +195,8 @@ def image_files(files: Iterable[Path], root: Path, *, clash: bool = True) -> dic
 
 
 def with_suffix(suffix: str) -> re.Pattern[str]:
-    """What masks are called: an image's name, the suffix, and perhaps _1, _2, ..., if there is a suffix."""
-    return re.compile(rf"(.+){re.escape(suffix)}(_[0-9]+)?" if suffix else "(.+)", re.I | re.S)
+    """What masks are called: an image's name, the suffix, and perhaps _1, _2, ..."""
+    return re.compile(rf"(.{'*' if suffix else '+?'}){re.escape(suffix)}(_[0-9]+)?", re.I | re.S)
 
 
 def match(images: Iterable[str], masks: Mapping[str, Path], suffix: str) -> dict[str, list[Path]]:
@@ -197,8 +204,10 @@ def match(images: Iterable[str], masks: Mapping[str, Path], suffix: str) -> dict
     pattern, names = with_suffix(suffix), set(images)
     matched: dict[str, list[Path]] = {}
     for name, mask in masks.items():
-        if (found := pattern.fullmatch(name)) and found[1] in names:
-            matched.setdefault(found[1], []).append(mask)
+        found = pattern.fullmatch(name)
+        image = name if not suffix and name in names else found and found[1]  # x_1 may be an image's own name
+        if image in names:
+            matched.setdefault(image, []).append(mask)
     return matched
 
 
@@ -228,16 +237,19 @@ def aligned(images: Iterable[str], masks: Mapping[str, Path], matched: Matched) 
     common. None, if not each mask is some image's; or not each image has one, where nothing allows that.
     """
     wanted = {name: mask for name, mask in masks.items() if with_suffix(matched.suffix or "").fullmatch(name)}
+    images = list(images)
     of_images, of_masks = differing(images), differing(wanted)
     lacking, spare = of_images.keys() - of_masks.keys(), of_masks.keys() - of_images.keys()
-    if spare or len(of_masks) < len(wanted) or lacking and not (matched.empty or matched.suffix):
+    if spare or len(of_images) < len(images) or len(of_masks) < len(wanted):
+        return {}
+    if lacking and not (matched.empty or matched.suffix):
         return {}
     return {of_images[key]: [masks[mask]] for key, mask in of_masks.items()}
 
 
 def differing(names: Iterable[str]) -> dict[tuple, str]:
-    """{what differs in a name from the others: the name}, in whole words and numbers."""
-    parts = {name: re.findall(r"\d+|[^\W\d_]+|.", name, re.S) for name in names}
+    """{what differs in a name from the others: the name}, in whole words and numbers; 01 is 1."""
+    parts = {name: re.findall(r"(?:0(?=\d))*(\d+)|([^\W\d_]+|.)", name, re.S) for name in names}
     start = len(os.path.commonprefix([*parts.values()]))
     rests = {name: part[start:] for name, part in parts.items()}
     end = len(os.path.commonprefix([rest[::-1] for rest in rests.values()]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from pathlib import Path
 from tinyseg.errors import InputError, listed
 from tinyseg.io.layout import (
     IMAGE_WORDS,
+    MASK_LIKE,
     MASK_WORDS,
     PARTS,
     Matched,
@@ -234,9 +236,7 @@ def _found(folders: Mapping[str, Path], choices: Choices) -> Found:
         passed_over, layout = passed_over + dropped, parts + layout
     lacking = [pair for pair in pairs if not pair.masks and pair.runs is None]
     if choices.empty and len(lacking) < len(pairs):  # but b_seg beside b is a mask rather than an empty image
-        all_names = (
-            {pair.name for pair in lacking} if choices.masks is None and choices.suffix is None else ()
-        )
+        all_names = {pair.name for pair in pairs} if choices.masks is choices.suffix is None else ()
         lacking = [pair for pair in lacking if extends(pair.name, all_names)]
     elif choices.skip and len(lacking) < len(pairs):
         left_out = [pair.name for pair in lacking]
@@ -332,6 +332,8 @@ def _refusal(
     if orphans:
         named = _named(orphans, [name + end for name, end in ending.items()], suffixes)
         said.append(f"expected an image for each mask, got none for {len(orphans)}: {named}")
+    if not suffixes and not choices.masks and not orphans:
+        suffixes.update(_called_masks(files))
     del suffixes[choices.suffix or ""]  # which was tried
     if choices.masks is None:
         del suffixes[""]
@@ -360,6 +362,12 @@ def _refusal(
     return "; ".join(said + ways)
 
 
+def _called_masks(files: Sequence[str]) -> Iterator[str]:
+    """The last word of the names of half of these files, if it says that they are masks: P1/P1_seg."""
+    words = Counter(re.sub(r".*?([-_. ]?[^\W\d_]+)$", r"\1", stem_of(file), flags=re.S) for file in files)
+    yield from (word for word, count in words.items() if MASK_LIKE.search(word) and 2 * count == len(files))
+
+
 def _named(files: Sequence[str], spare: Sequence[str], suffixes: Counter[str]) -> str:
     """The first of some files, each with the one nearest in name; counts what one name adds to the other."""
     named = []
@@ -369,7 +377,7 @@ def _named(files: Sequence[str], spare: Sequence[str], suffixes: Counter[str]) -
     for file in files[:MOST_NAMED]:
         stem = stem_of(file.rpartition("/")[2])
         rests = {other: added(stem, its) for other, its in stems.items() if other != file}
-        longer = [other for other, rest in rests.items() if rest is not None]
+        longer = [other for other, rest in rests.items() if rest or rest == "" and other not in alike]
         near = min(longer, key=lambda other: len(rests[other] or ""), default="")
         if near:
             suffixes[rests[near] or ""] += 1
