@@ -370,6 +370,7 @@ def test_a_damaged_file_is_read_or_refused_in_a_line(tmp_path):
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process's peak")
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize(
     ("deed", "words"),
     [
@@ -385,6 +386,7 @@ def test_the_fuzzer_notices_what_no_file_may_do_and_goes_on_with_the_next(deed, 
     assert len(outcomes) == 2
 
 
+@pytest.mark.fuzz
 @linux
 def test_a_child_s_peak_is_not_its_parent_s():
     code = f"import sys; sys.path[:] = {sys.path}; from test_fuzz import peak; print(peak())"
