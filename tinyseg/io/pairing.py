@@ -239,9 +239,9 @@ def _found(folders: Mapping[str, Path], choices: Choices) -> Found:
         all_names = {pair.name for pair in pairs} if choices.masks is choices.suffix is None else ()
         lacking = [pair for pair in lacking if extends(pair.name, all_names)]
     elif choices.skip and len(lacking) < len(pairs):
-        left_out = [pair.name for pair in lacking]
+        left_out = dict.fromkeys(pair.name for pair in lacking)
         passed_over += [f"without a mask: {listed(left_out, 3)}"] * bool(lacking)
-        pairs, lacking = [pair for pair in pairs if pair not in lacking], []
+        pairs, lacking = [pair for pair in pairs if pair.name not in left_out], []
     if lacking or orphans:
         place = ", ".join(map(str, folders.values()))
         raise InputError(
