@@ -845,6 +845,8 @@ def test_each_part_may_be_a_collection(tmp_path):
 DOUBTS = {
     "two sides": (["P01_L_1", "P01_R_1", "P02_L_1", "P02_R_1"], "P01"),
     "two eyes": (["Image_01L", "Image_01R", "Image_02L", "Image_02R"], "Image_01"),
+    "numbers": (["1-1", "1-2", "2-1", "2-2"], "1"),
+    "digits": (["genius_0100", "genius_0102", "genius_0800", "genius_0801"], "01"),
     "patches": (["patient1_x0_y0", "patient1_x1_y0", "patient2_x0_y0", "patient2_x1_y0"], "patient1"),
 }
 
@@ -858,9 +860,21 @@ def test_subjects_that_may_be_one_patient_leave_a_doubt(names, patient, tmp_path
     assert find_pairs(tmp_path, Choices(subject=regex)).doubt == ""
 
 
-@pytest.mark.parametrize("form", ["{0}_{1}", "P{0:02}_{1}", "img_{0}{1}", "ISIC_{0:04}{1:03}", "{1}a{0}b"])
-def test_names_that_are_read_in_the_usual_way_leave_no_doubt(form, tmp_path):
-    names = [form.format(i, j) for i in range(1, 5) for j in range(1, 4)]
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{i}_{j}" for i in range(1, 5) for j in range(1, 4)],
+        [f"P{i:02}_{j}" for i in range(1, 5) for j in range(1, 4)],
+        [f"slice_{k}" for k in range(1, 30)],
+        [f"benign ({k})" for k in range(1, 30)],
+        *(
+            [f"frame{k:04}" for k in range(start, start + count)]
+            for start in (0, 1, 7)
+            for count in (9, 12, 120)
+        ),
+    ],
+)
+def test_names_that_are_read_in_the_usual_way_leave_no_doubt(names, tmp_path):
     touch(tmp_path, *(f"{name}{end}.png" for name in names for end in ("", "_mask")))
     assert find_pairs(tmp_path).doubt == ""
 

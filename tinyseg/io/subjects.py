@@ -144,8 +144,8 @@ def of_images(given: Mapping[str, T], names: Sequence[str], file: Path) -> dict[
 def hints(names: Sequence[str], files: Sequence[str], subjects: Sequence[str]) -> tuple[list[str], str]:
     """(other readings of the names, likely ones first; the first of them again, if it leaves a doubt, or "").
 
-    They make at least 2 subjects, but fewer than images. A reading by letters and digits that joins
-    subjects, P01 for P01_L and P01_R, leaves a doubt.
+    They make at least 2 subjects, but fewer than images. A reading that joins subjects leaves a doubt, if it
+    is by letters and digits (P01 for P01_L and P01_R) or by the first number.
     """
     seen, nested = {_partition(subjects)}, any("/" in name for name in names)
     ranked: list[tuple[int, str]] = []
@@ -162,9 +162,10 @@ def hints(names: Sequence[str], files: Sequence[str], subjects: Sequence[str]) -
             rank = 0 if digits and letters else 1 if digits else 2
             if rank == 1 and len(set(subjects)) < len(names):
                 continue  # where images have subjects, more numbers are most often their own
-            joined = rank == 0 and len({*zip(groups, subjects)}) == len({*subjects})
+            first = regex.startswith(("^([^", r"(\d+)\d{"))  # 1 of 1-3, 08 of 0801
+            joined = (rank == 0 or rank == 1 and first) and len({*zip(groups, subjects)}) == len({*subjects})
             ranked.append(
-                (rank - joined, f"--subject '{regex}' makes {len(set(groups))} subjects, {example}")
+                (rank - 2 * joined, f"--subject '{regex}' makes {len(set(groups))} subjects, {example}")
             )
     ranked.sort(key=lambda r: r[0])
     others = [hint for _, hint in ranked[:MOST_HINTS]]
