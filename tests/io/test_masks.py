@@ -79,6 +79,41 @@ def test_smoothed_edges_are_cut_at_half(tmp_path):
     assert (labels != big).mean() < 0.01
 
 
+@pytest.mark.parametrize("quality", [30, 60, 90, 98])
+def test_jpeg_of_small_objects_is_cut_at_half(quality, tmp_path):
+    truth = np.zeros((64, 64), bool)
+    truth[4::12, 4::12] = truth[5::12, 4::12] = truth[4::12, 5::12] = truth[5::12, 5::12] = True
+    truth = truth.repeat(2, axis=0).repeat(2, axis=1)
+    image = Image.fromarray(255 * truth.astype(np.uint8))
+    _, _, (labels,) = read([lambda path: image.save(path, quality=quality)], tmp_path, suffix=".jpg")
+    np.testing.assert_array_equal(labels, truth)
+
+
+def test_small_objects_with_smooth_edges_are_cut_at_half(tmp_path):
+    """Where edges are half of what is bright."""
+    truth = np.hypot(*np.mgrid[-6:7, -6:7]) < 4.5
+    soft = np.tile(np.rint(255 * gaussian_filter(truth.astype(float), 0.8)).astype(np.uint8), (5, 5))
+    _, words, (labels,) = read([soft], tmp_path)
+    np.testing.assert_array_equal(labels, soft > 127)
+    assert "between" in words and np.mean((soft > 32) & (soft < 223)) > 0.05
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_third_level_is_a_question_however_small_its_objects(suffix, tmp_path):
+    levels = np.zeros((60, 60), np.uint8)
+    levels[10:30, 10:50] = 255
+    levels[40:46, 10:16] = 128
+    soft = np.rint(gaussian_filter(levels.astype(float), 0.6)).astype(np.uint8)
+    with pytest.raises(InputError, match="expected a mask of two values"):
+        read([soft], tmp_path, suffix=suffix)
+
+
+def test_jpeg_files_of_two_brightnesses_are_a_question(tmp_path):
+    images = [Image.fromarray(level * np.uint8(DISC)) for level in (255, 128)]
+    with pytest.raises(InputError, match="expected a mask of two values"):
+        read([image.save for image in images], tmp_path, suffix=".jpg")
+
+
 def objects(count, side=100):
     """So many discs in rows, numbered from 1: what an instance map looks like."""
     numbers = np.zeros((side, side), np.uint8)

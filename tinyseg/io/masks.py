@@ -15,6 +15,7 @@ from numbers import Integral
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from tinyseg.errors import InputError, listed
 from tinyseg.io.pixels import Page, stem_of
@@ -23,7 +24,7 @@ from tinyseg.ops import UNLABELLED
 MASK = (0, 255)  # what stands for the two classes in an ordinary mask
 NAMES = ("background", "structure")
 LOSSLESS = (".bmp", ".dcm", ".nii", ".nii.gz", ".npy", ".pgm", ".png", ".ppm", ".tif", ".tiff")  # of values
-SOFT = 0.05  # share of the pixels that may lie between the two levels of a mask with blurred edges
+FLAT = 0.01  # of the pixels between the two levels of a mask with blurred edges, the share on no edge
 MOST_COLOURS = 4096  # of masks; with more they are photographs
 MOST_UNASKED = 9  # classes; more may be numbers of objects
 GRADED = 16  # values; with fewer between the ends, they are classes rather than a blur
@@ -154,6 +155,7 @@ class Census:
     colours: Counter = field(default_factory=Counter)  # the same of colours as numbers
     of_each: dict[frozenset, Path] = field(default_factory=dict)  # sets of values that a file has: an example
     pages: int = 0
+    flat: Counter = field(default_factory=Counter)  # {value: pixels} on no edge, of files with a third value
     coloured: Path | None = None  # a file with colours
     in_alpha: Path | None = None  # a file of one colour whose alpha channel has a shape
     one_bit: Path | None = None
@@ -169,8 +171,10 @@ class Census:
             self.in_alpha = self.in_alpha or file
         coloured = is_coloured(page.pixels)
         self.coloured = self.coloured or (file if coloured else None)
-        counted = _counted(numbers_of(page, file))
+        numbers = numbers_of(page, file)
+        counted = _counted(numbers)
         self.counts.update(counted)
+        self.flat.update(_counted(_flat(numbers)) if len(counted) > 2 else {})
         if page.pixels.dtype in (bool, np.uint8) and len(self.colours) <= MOST_COLOURS:
             greys = {65793 * value: count for value, count in counted.items()}
             colours = _counted(numbers_of(page, file, colours=True)) if coloured else greys
@@ -189,6 +193,11 @@ def _counted(numbers: np.ndarray) -> dict[int, int]:
         counts = np.bincount(numbers.ravel())
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     return dict(zip(*(found.tolist() for found in np.unique(numbers, return_counts=True))))
+
+
+def _flat(numbers: np.ndarray) -> np.ndarray:
+    """The numbers of those pixels that are much like all eight neighbours: on no edge."""
+    return numbers[maximum_filter(numbers, 3) - minimum_filter(numbers, 3) < np.ptp(numbers) / 8]
 
 
 def meaning_of(
@@ -277,6 +286,8 @@ def _by_colours(census, colours: dict[int, str], two: bool, source) -> tuple[Mea
 def _two(census: Census, ignore, source) -> tuple[Meaning, str]:
     """The masks of a structure, by what leaves no doubt."""
     found, ask = set(census.counts), "say which are the structure"
+    if min(found) < 0:
+        raise InputError(f"{source}: expected values of at least 0, got {min(found)}; save them as 0 and 255")
     if census.coloured:
         colours = set(census.colours)
         if len(colours - {0}) == 1:
@@ -322,21 +333,20 @@ def _refuse_photographs(census: Census) -> None:
 
 
 def _soft(census: Census) -> tuple[Meaning, str] | None:
-    """Two levels and a blur between, of JPEG or smooth edges: many rare values, none of which stands out."""
+    """Two levels and a blur between, of JPEG or smooth edges: many values, none of them on a flat place."""
     low, high = min(census.counts), max(census.counts)
-    total, between = sum(census.counts.values()), Counter[int]()
-    inside = bright = 0
-    for value, count in census.counts.items():
-        part = (value - low) / (high - low) if high > low else 0
-        if 1 / 8 < part < 7 / 8:
-            between[int(part * 8)] += count
-            inside += count
-        elif part >= 7 / 8:
-            bright += count
-    if low < 0 or high < 128 or len(census.counts) < GRADED or inside > min(SOFT * total, bright / 2):
+    few = len(census.counts) < GRADED and not census.lossy  # JPEG holds no classes, however few its values
+    if low < 0 or high < 128 or few:
         return None  # numbers of classes or of objects, perhaps
-    if between and max(between.values()) > 0.5 * inside:
+    eighth = (high - low) / 8
+    inside, flat = (
+        sum(count for value, count in of.items() if low + eighth < value < high - eighth)
+        for of in (census.counts, census.flat)
+    )
+    bright = sum(count for value, count in census.counts.items() if value >= high - eighth)
+    if inside > 2 * bright or flat > FLAT * inside:
         return None  # a third class, perhaps
+    total = sum(census.counts.values())
     above = (low + high) / 2
     return Meaning(
         above=above
