@@ -13,6 +13,7 @@ from tinyseg.io.pixels import stem_of
 from tinyseg.io.rle import table
 
 MOST_HINTS = 3
+PATIENT = re.compile("(p|pt|pat|patient|sub|subj|subject|case|donor|animal)[-_ ]?\\d", re.I)
 FEW = 10  # subjects of many images each, who may be none
 EXAMPLE = "for example --subject '^([^_]+)', P01 of P01_L_3.png"
 T = TypeVar("T")
@@ -145,9 +146,11 @@ def hints(names: Sequence[str], files: Sequence[str], subjects: Sequence[str]) -
     """(other readings of the names, likely ones first; the first of them again, if it leaves a doubt, or "").
 
     They make at least 2 subjects, but fewer than images. A reading that joins subjects leaves a doubt, if it
-    is by letters and digits (P01 for P01_L and P01_R) or by the first number.
+    is by letters and digits (P01 for P01_L and P01_R) or by the first number. So does one that finds what is
+    called like a patient, where the subjects are not (P1 of slice003_P1).
     """
     seen, nested = {_partition(subjects)}, any("/" in name for name in names)
+    numbered = any(re.search(r"\d", subject) for subject in subjects)  # left and right are no patients' names
     ranked: list[tuple[int, str]] = []
     for regex in _readings(names):
         found = [re.search(regex, name) for name in names]
@@ -160,17 +163,20 @@ def hints(names: Sequence[str], files: Sequence[str], subjects: Sequence[str]) -
             # P00 is a patient, 0 perhaps only an image's number, L and R are sides.
             digits, letters = (all(re.search(of, group) for group in groups) for of in (r"\d", r"[^\W\d_]"))
             rank = 0 if digits and letters else 1 if digits else 2
-            if rank == 1 and len(set(subjects)) < len(names):
+            if rank == 1 and len(set(subjects)) < len(names) and numbered:
                 continue  # where images have subjects, more numbers are most often their own
             first = regex.startswith(("^([^", r"(\d+)\d{"))  # 1 of 1-3, 08 of 0801
-            joined = (rank == 0 or rank == 1 and first) and len({*zip(groups, subjects)}) == len({*subjects})
+            pairs = len({*zip(groups, subjects)})
+            joined = (rank == 0 or rank == 1 and first) and pairs == len({*subjects})
+            joined |= all(map(PATIENT.match, groups)) and not all(map(PATIENT.match, subjects))
             ranked.append(
                 (rank - 2 * joined, f"--subject '{regex}' makes {len(set(groups))} subjects, {example}")
             )
     ranked.sort(key=lambda r: r[0])
     others = [hint for _, hint in ranked[:MOST_HINTS]]
     doubt = others[0] if ranked and ranked[0][0] < 0 else ""
-    if len(set(subjects)) < FEW and len(names) >= 20 * len(set(subjects)):  # as in 2007_000032
+    count = len(set(subjects))
+    if count < len(names) and (not numbered or count < FEW and len(names) >= 20 * count):  # 2007_000032
         others.append("--subject '(.*)' takes each image by itself")
     return others, doubt
 
