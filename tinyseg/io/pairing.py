@@ -156,8 +156,9 @@ def masks_of(image: Path) -> tuple[Path, ...]:
             return tuple(image_files(tree(masks).all(), masks, clash=False).values())
         place = masks / place.relative_to(above)
     there = image_files(listing(place, name)[0], place, clash=False) if place.is_dir() else {}
-    found = match([name], there, "") if masks else {}
-    return tuple(*(found or match([name], there, "_mask")).values())
+    alike = image_files(listing(image.parent, name)[0], image.parent, clash=False)  # x_1 may be an image, too
+    found = match(alike, there, "").get(name, []) if masks else []
+    return tuple(found or match(alike, there, "_mask").get(name, []))
 
 
 def with_masks(places: Iterable[Path], choices: Choices) -> list[Pair]:
