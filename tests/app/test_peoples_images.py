@@ -218,7 +218,9 @@ def test_masks_that_lie_while_their_photographs_are_upright_are_refused(tmp_path
     truth = turned_photographs(tmp_path, 6, np.rot90)
     for name, mask in truth.items():
         save(tmp_path / f"masks/{name}.png", np.rot90(255 * np.uint8(mask)).copy())
-    with pytest.raises(InputError, match="the image was set upright by its EXIF tag, and the mask is not"):
+    with pytest.raises(
+        InputError, match="the image was set upright by its EXIF tag: draw the mask on the upright image"
+    ):
         load("--data", tmp_path)
 
 
@@ -604,6 +606,65 @@ def test_public_sets_are_read_by_the_flags_of_the_page(name, tmp_path, monkeypat
     images = np.concatenate([part.images for part in found.data.parts.values()])
     assert 0.25 < images.mean() < 0.6  # and the images are the images
     assert len({subject for part in found.data.parts.values() for subject in part.subjects}) == 6
+
+
+# What is in doubt
+
+
+def test_not_a_number_is_named_whatever_the_window(tmp_path):
+    for n, name in enumerate(NAMES):
+        image, mask = scene(n)
+        levels = image.astype(np.float32)
+        levels[0, 0] = np.nan if n == 3 else 0
+        (tmp_path / "images").mkdir(exist_ok=True)
+        np.save(tmp_path / f"images/{name}.npy", levels)
+        save(tmp_path / f"masks/{name}.png", 255 * np.uint8(mask))
+    for window in ((), ("--window=0,255",), ("--window=1%,99%",)):
+        with pytest.raises(InputError, match=f"{NAMES[3]}.npy: expected finite levels, got NaN"):
+            load("--data", tmp_path, *window)
+
+
+def test_images_that_a_window_makes_white_are_warned_of(tmp_path):
+    save_pairs(tmp_path, NAMES)
+    for n, name in enumerate(NAMES):
+        image = scene(n)[0].astype(np.uint16)
+        save(tmp_path / f"images/{name}.png", 4 * image if n else 5000 + image)
+    found = load("--data", tmp_path, "--window=0,1000")
+    assert any(
+        f"in 1 image nearly all pixels end black or white ({NAMES[0]})" in w for w in found.data.warnings
+    )
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shape", "told"), [(6, (24, 24), True), (3, (24, 36), True), (6, (24, 36), False)]
+)
+def test_a_turned_image_whose_mask_may_not_be_is_warned_of(orientation, shape, told, tmp_path):
+    for n, name in enumerate(NAMES):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image, mask = scene(n, *shape)
+        save(tmp_path / f"images/{name}.jpg", np.rot90(image, 1 if orientation == 6 else 2).copy(), exif=exif)
+        save(tmp_path / f"masks/{name}.png", 255 * np.uint8(mask))
+    warnings = load("--data", tmp_path).data.warnings
+    assert told == any("set upright by the EXIF tag, and no mask" in text for text in warnings)
+
+
+def test_transparency_that_is_left_out_is_said(tmp_path):
+    save_pairs(tmp_path, NAMES)
+    for n, name in enumerate(NAMES):
+        image = scene(n)[0]
+        save(tmp_path / f"images/{name}.png", np.dstack([image, image, image, 255 - image]))
+    assert "8-bit colour (transparency left out)" in load("--data", tmp_path).screen
+
+
+def test_results_do_not_go_into_a_folder_of_images(tmp_path):
+    save_pairs(tmp_path, NAMES)
+    for place in ("images", "masks"):
+        with pytest.raises(
+            InputError, match="--out .*: expected another folder than that of .*, got its own"
+        ):
+            load("--data", tmp_path, "--out", tmp_path / place)
+    load("--data", tmp_path, "--out", tmp_path / "runs")
 
 
 # Flags

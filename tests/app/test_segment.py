@@ -442,6 +442,48 @@ def test_run_lengths_that_cannot_be_written_are_refused_before_the_work(model, t
     assert not (tmp_path / "out").exists() and (tmp_path / "mine.csv").read_text() == "name,age\nann,7\n"
 
 
+def test_a_table_of_ones_own_run_lengths_is_not_overwritten(model, tmp_path, capsys):
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    (tmp_path / "r.csv").write_text("img,pixels\na,1 2\nprecious,3 4\n")
+    flags = ["--rle", tmp_path / "r.csv", "--masks", tmp_path / "r.csv"]
+    assert "r.csv: expected a new file" in fails(capsys, model, tmp_path, *flags, out=tmp_path / "out").err
+    assert "precious" in (tmp_path / "r.csv").read_text()
+    for _ in range(2):  # but one's own of the last time
+        run(model, tmp_path / "a.png", "--rle", tmp_path / "new.csv", out=tmp_path / "out")
+
+
+CODINGS = {
+    "jpg": lambda path, truth: Image.fromarray(255 * truth).save(path.with_suffix(".jpg"), quality=70),
+    "1 and 2": lambda path, truth: imageio.imwrite(path, truth + 1),
+    "0 and 1": lambda path, truth: imageio.imwrite(path, truth),
+    "0 and 255": lambda path, truth: imageio.imwrite(path, 255 * truth),
+}
+
+
+@pytest.mark.parametrize("meaning", [Meaning(above=0), Meaning(above=127.5), Meaning((0, 255))], ids=str)
+@pytest.mark.parametrize("coding", CODINGS)
+def test_true_masks_need_not_be_coded_as_the_training_s(coding, meaning, tmp_path):
+    net = modified(dilations=(1, 2), weight_std=0.3)
+    model = save_model(tmp_path / "m.npz", net, Preprocessing(32, masks=meaning))
+    truth = np.zeros(IMAGE.shape, np.uint8)
+    truth[10:30, 20:50] = 1
+    (tmp_path / "images").mkdir(), (tmp_path / "masks").mkdir()
+    imageio.imwrite(tmp_path / "images/a.png", IMAGE)
+    CODINGS[coding](tmp_path / "masks/a.png", truth)
+    (counts,) = run(model, tmp_path / "images", out=tmp_path / "out")
+    assert counts.sum(axis=1).tolist() == [truth.size - truth.sum(), truth.sum()]
+
+
+def test_true_masks_of_bright_background_are_read_as_training_read_them(tmp_path):
+    how = Preprocessing(32, masks=Meaning((255, 0)))
+    model = save_model(tmp_path / "m.npz", modified(dilations=(1, 2), weight_std=0.3), how)
+    truth = IMAGE > 250
+    imageio.imwrite(tmp_path / "a.png", IMAGE)
+    imageio.imwrite(tmp_path / "a_mask.png", 255 * np.uint8(~truth))
+    (counts,) = run(model, tmp_path / "a.png", out=tmp_path / "out")
+    assert counts.sum(axis=1).tolist() == [truth.size - truth.sum(), truth.sum()]
+
+
 def test_run_lengths_of_more_than_two_classes_are_refused(many, tmp_path, capsys):
     imageio.imwrite(tmp_path / "a.png", IMAGE)
     said = fails(capsys, many, tmp_path / "a.png", "--rle", tmp_path / "r.csv", out=tmp_path / "out")

@@ -323,7 +323,10 @@ def test_a_size_below_0(tmp_path):
 def test_a_mask_of_another_size_than_its_image(tmp_path):
     save_pair(tmp_path, image=np.zeros((6, 8), np.uint8), mask=np.zeros((8, 6), np.uint8))
     image, mask = tmp_path / "1_1.png", tmp_path / "1_1_mask.png"
-    assert refusal(tmp_path) == f"{mask}: expected the size of {image}, 8x6, got 6x8"
+    assert (
+        refusal(tmp_path)
+        == f"{mask}: expected the size of {image}, 8x6, got 6x8; save the mask at the image's size"
+    )
 
 
 WHOLE = {

@@ -29,7 +29,7 @@ def save(folder, name, labels, mode=None, suffix=".png"):
     Image.fromarray(RNG.integers(0, 256, shape, dtype=np.uint8)).save(folder / "images" / f"{name}.png")
     image = Image.fromarray(labels)
     if mode == "P":
-        image.putpalette(RNG.integers(0, 256, 768).tolist())
+        image.putpalette(np.random.default_rng(5).integers(0, 256, 768).tolist())
     image.save(folder / "masks" / f"{name}{suffix}")
 
 

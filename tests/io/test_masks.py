@@ -114,6 +114,60 @@ def test_jpeg_files_of_two_brightnesses_are_a_question(tmp_path):
         read([image.save for image in images], tmp_path, suffix=".jpg")
 
 
+def test_numbers_of_classes_with_an_unlabelled_border_are_a_question_for_two_classes(tmp_path):
+    """As Pascal VOC has them: 0 to 20, and 255 between; no smooth edge of a bright structure."""
+    files = [np.full((30, 30), k, np.uint8) for k in range(21)]
+    for file in files:
+        file[14:16] = 255
+    with pytest.raises(InputError, match="expected a mask of two values"):
+        read(files, tmp_path)
+
+
+@pytest.mark.parametrize("values", [None, "half"])
+def test_a_file_of_0_and_1_among_soft_masks_is_refused_by_name(values, tmp_path):
+    soft = np.rint(255 * gaussian_filter(DISC.astype(float), 1)).astype(np.uint8)
+    with pytest.raises(
+        InputError, match="2.png: expected masks of one kind, got levels up to 1 here, and to 255"
+    ):
+        read([soft, soft, grey(0, 1)], tmp_path, values=values)
+    assert read([soft, 0 * soft], tmp_path, values=values)[2][1].max() == 0  # an empty one is no other kind
+
+
+def test_numbers_from_0_to_1_are_compared_in_their_own_units(tmp_path):
+    share = gaussian_filter(DISC.astype(np.float32), 3)
+    np.save(tmp_path / "0.npy", share)
+    (page,) = read_pages(tmp_path / "0.npy", mask=True)
+    census = Census()
+    census.add(page, tmp_path / "0.npy")
+    meaning, _ = meaning_of(census, two=True, values="above:0.5")
+    assert abs(np.mean(meaning.labels(page, tmp_path / "0.npy")) - np.mean(share > 0.5)) < 0.01
+
+
+def painted(path, numbers, palette):
+    image = Image.fromarray(numbers.astype(np.uint8), "P")
+    image.putpalette(palette)
+    image.save(path)
+
+
+def test_palettes_that_swap_their_numbers_are_a_question(tmp_path):
+    """As a program leaves them that makes a palette of its own for each file."""
+    files = [
+        lambda path: painted(path, DISC, [0, 0, 0, 255, 0, 0]),
+        lambda path: painted(path, ~DISC, [255, 0, 0, 0, 0, 0]),
+    ]
+    for two in (True, False):
+        with pytest.raises(InputError, match="1.png: expected one colour for each number of all palettes"):
+            read(files, tmp_path, two=two)
+    _, _, labels = read(files, tmp_path, values=(0, 1))
+    np.testing.assert_array_equal(labels, [DISC, ~DISC])
+
+
+def test_numbers_beyond_16_bits_are_one_line(tmp_path):
+    for two in (True, False):
+        with pytest.raises(InputError, match="values: expected whole numbers from 0 to 65535.*nonzero"):
+            read([np.where(DISC, 70001, 1).astype(np.int32)], tmp_path, two=two, suffix=".tif")
+
+
 def objects(count, side=100):
     """So many discs in rows, numbered from 1: what an instance map looks like."""
     numbers = np.zeros((side, side), np.uint8)

@@ -10,6 +10,8 @@ import pytest
 from image_files import COLOUR, DEEP, NOISE
 from test_pixels import check_truncation, read, refusal
 
+from tinyseg.errors import InputError
+from tinyseg.io.folder import load_folder
 from tinyseg.io.pixels import read_pages
 
 SHAPE = (4, 5, 6)
@@ -97,7 +99,7 @@ def test_a_palette_of_dicom(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "a.dcm"), table.T[numbers])
     (mask,) = read_pages(tmp_path / "a.dcm", mask=True)
     np.testing.assert_array_equal(mask.pixels, numbers)
-    assert mask.palette
+    assert mask.palette is not None
 
 
 def test_a_segmentation_of_one_bit(tmp_path):
@@ -262,6 +264,17 @@ def test_nifti_of_colour_is_refused(tmp_path):
     rgb = np.zeros((2, 3, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     nifti(tmp_path / "a.nii", rgb, np.eye(4))
     assert "expected numbers along two axes or more" in refusal(tmp_path / "a.nii")
+
+
+def test_a_mask_that_lies_otherwise_than_its_image_is_refused(tmp_path):
+    """As a program leaves it that saves a mask without the image's affine: voxels agree, slices do not."""
+    (tmp_path / "images").mkdir(), (tmp_path / "masks").mkdir()
+    nifti(tmp_path / "images/a.nii", VOLUME, np.diag([-1, -1, 1, 1]))
+    nifti(tmp_path / "masks/a.nii", (VOLUME > 0).astype(np.uint8), np.eye(4))
+    with pytest.raises(
+        InputError, match="a.nii: expected the axes of .*a.nii, LPS, got RAS; save the mask with"
+    ):
+        load_folder(tmp_path, 8)
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])

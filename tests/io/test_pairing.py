@@ -265,6 +265,11 @@ def test_names_are_paired_by_what_differs(images, masks, suffix, tmp_path):
     assert "by what differs in their names: " in found.layout
 
 
+def test_of_single_files_the_numbers_must_be_equal(tmp_path):
+    touch(tmp_path / "i", "im3.png"), touch(tmp_path / "m", "im5.ah.png")
+    refusal(tmp_path / "i", masks=tmp_path / "m")
+
+
 @pytest.mark.parametrize(
     "masks",
     [
@@ -312,7 +317,11 @@ def test_a_folder_for_each_case_is_read_by_the_suffix_that_the_refusal_names(ima
 
 
 MASK_FOLDERS = {
-    "nnU-Net": (["imagesTr/a.png", "labelsTr/a.png"], ["--images imagesTr --masks labelsTr"]),
+    "nnU-Net": (
+        ["imagesTr/a.png", "imagesTs/b.png", "labelsTr/a.png"],
+        ["--images imagesTr --masks labelsTr"],
+    ),
+    "a space": (["Original/a.png", "Ground Truth/a.png"], ["--images Original --masks 'Ground Truth'"]),
     "Carvana": (["train/a.png", "train_masks/a_mask.png"], ["--images train --masks train_masks"]),
     "CamVid": (
         ["train/a.png", "trainannot/a.png", "val/b.png", "valannot/b.png"],
@@ -732,8 +741,11 @@ def test_a_table_of_subjects_knows_images_by_their_names_in_any_form(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "s.csv, line 1: expected the columns image,subject, got nothing"),
-        ("image,patient\n", "s.csv, line 1: expected the columns image,subject, got image,patient"),
+        ("", "s.csv, line 1: expected the columns image,subject with a comma between, got nothing"),
+        (
+            "image,patient\n",
+            "s.csv, line 1: expected the columns image,subject with a comma between, got image,patient",
+        ),
         ("image,subject\na,1\nb\n", "s.csv, line 3: expected an image and its subject, got b"),
         ("image,subject\na,1\na.png,2\n", "s.csv, line 3: expected one subject of a, got 1 as well"),
         ("image,subject\nb,1\n", "s.csv: expected a row of each image, got none of 2 of 3: a, c"),

@@ -271,7 +271,7 @@ def test_an_image_is_set_upright(tmp_path, name, orientation):
     (page,) = read_pages(tmp_path / name)
     levels = page.pixels if page.pixels.ndim == 2 else page.pixels[..., 0]
     np.testing.assert_array_equal(np.rint(levels / 40), np.kron(UPRIGHT[orientation], np.ones((16, 16))))
-    assert page.turned == (orientation != 1)
+    assert bool(page.turned) == (orientation != 1)
 
 
 @pytest.mark.parametrize("orientation", [0, 9])
@@ -315,15 +315,26 @@ def test_a_palette_is_read_as_colours_and_of_a_mask_as_numbers(tmp_path, name):
     np.testing.assert_array_equal(read(tmp_path / name), np.uint8([[9, 8, 7], [1, 2, 3], [4, 5, 6]])[LEVELS])
     (mask,) = read_pages(tmp_path / name, mask=True)
     np.testing.assert_array_equal(mask.pixels, LEVELS)
-    assert mask.palette
+    assert mask.palette[1] == (1, 2, 3)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif"])
 def test_a_mask_by_a_palette_of_different_greys_is_its_greys(tmp_path, name):
-    save_palette(tmp_path / name, [255, 255, 255, 0, 0, 0, 7, 7, 7, 9, 8, 7])  # nothing uses the last entry
+    save_palette(tmp_path / name, [255, 255, 255, 0, 0, 0, 7, 7, 7, 9, 9, 9])  # nothing uses the last entry
     (mask,) = read_pages(tmp_path / name, mask=True)
     np.testing.assert_array_equal(mask.pixels, np.uint8([255, 0, 7])[LEVELS])
-    assert not mask.palette
+    assert mask.palette is None
+
+
+def test_a_grey_that_one_entry_of_a_coloured_palette_happens_to_have_counts_by_its_number(tmp_path):
+    """As of class 7 in Pascal VOC's palette."""
+    save_palette(tmp_path / "a.png", [0, 0, 0, 128, 128, 128, 7, 7, 7, 9, 8, 7])
+    np.testing.assert_array_equal(read(tmp_path / "a.png", mask=True), LEVELS)
+    two = np.minimum(LEVELS, 1)
+    image = Image.fromarray(two, "P")
+    image.putpalette([255, 255, 255, 0, 0, 0, 9, 8, 7])
+    image.save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read(tmp_path / "b.png", mask=True), np.uint8([255, 0])[two])
 
 
 def test_a_mask_by_a_palette_of_equal_greys_is_its_numbers(tmp_path):

@@ -123,8 +123,14 @@ def test_a_csv_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1: expected a header such as img,pixels or ImageId,EncodedPixels, got nothing"),
-        ("a,1 2\n", "line 1: expected a header such as img,pixels or ImageId,EncodedPixels, got a,1 2"),
+        (
+            "",
+            "line 1: expected a header such as img,pixels or ImageId,EncodedPixels, with commas, got nothing",
+        ),
+        (
+            "a,1 2\n",
+            "line 1: expected a header such as img,pixels or ImageId,EncodedPixels, with commas, got a,1 2",
+        ),
         ("img,pixels\na,1 2\nb,1,2\n", "line 3: expected 2 columns, got 3"),
         ("img,pixels\na\n", "line 2: expected 2 columns, got 1"),
     ],

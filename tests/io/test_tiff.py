@@ -86,7 +86,7 @@ def test_tifffiles_pages_are_set_upright_too(tmp_path, orientation):
     tifffile.imwrite(tmp_path / "a.tif", STORED.astype(np.uint32), extratags=tags)
     (page,) = read_pages(tmp_path / "a.tif")
     np.testing.assert_array_equal(page.pixels, UPRIGHT[orientation])
-    assert page.turned == (orientation != 1)
+    assert bool(page.turned) == (orientation != 1)
 
 
 def test_every_page_is_there(tmp_path):

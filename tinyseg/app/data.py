@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -142,7 +143,14 @@ def found_in(args):
         raise InputError(f"--masks {args.masks}: expected the images by --images DIR, got none")
     if folders and not {"train", "val"} <= folders.keys():
         raise InputError("--train, --val: expected both, got one; --test may be a third")
-    return find_parts(folders, choices) if folders else find_pairs(args.data or own, choices)
+    found = find_parts(folders, choices) if folders else find_pairs(args.data or own, choices)
+    out = os.path.realpath(getattr(args, "out", "runs"))
+    for file in {file.parent: file for pair in found.pairs for file in (pair.image, *pair.masks)}.values():
+        if os.path.realpath(file.parent) == out:
+            raise InputError(
+                f"--out {args.out}: expected another folder than that of {file.name}, got its own"
+            )
+    return found
 
 
 def read_colours(path) -> dict[int, str]:
@@ -294,6 +302,21 @@ def doubts(loaded: Loaded, data: Dataset, side: np.ndarray) -> list[str]:
             f"the images are dark: levels up to {high:g} are told apart, and in each training image all but "
             f"a thousandth of the pixels are below {bright:g}: --window {low:g},{bright:g} or "
             "--window 0%,99.9% makes them brighter"
+        )
+    ends = [
+        name
+        for name, image, one in zip(data.names, data.images, loaded.levels)
+        if one and one.low < one.high and ((image <= 0) | (image >= 1)).mean() > 0.95
+    ]
+    if ends:
+        found.append(
+            f"in {plural(len(ends), 'image')} nearly all pixels end black or white ({listed(ends)}), for the "
+            f"window is {low:g} to {high:g}: --window LOW,HIGH is another"
+        )
+    if loaded.unsure:
+        found.append(
+            f"{plural(loaded.unsure, 'image')} set upright by the EXIF tag, and no mask: a mask that was "
+            "drawn on what is stored does not fit, though its size does; data.png shows it"
         )
     trained, others = (set(np.array(data.subjects, object)[part]) for part in (side == TRAIN, side != TRAIN))
     if doubt := loaded.found.doubt:

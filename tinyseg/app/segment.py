@@ -17,6 +17,8 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,7 +31,8 @@ from tinyseg.app.run import Log, guarded, make
 from tinyseg.errors import InputError
 from tinyseg.io import pictures
 from tinyseg.io.files import content_of
-from tinyseg.io.folder import labels_of
+from tinyseg.io.folder import labels_of, read_mask
+from tinyseg.io.masks import NAMES, Census, Meaning, meaning_of
 from tinyseg.io.models import load
 from tinyseg.io.pairing import Choices, Pair, images_in, masks_of, with_masks
 from tinyseg.io.pixels import READ_LIMIT, read_pages, stem_of
@@ -97,20 +100,24 @@ def main(argv=None):
         raise InputError(f"--rle: expected a model of two classes, got {len(model[3].masks.names)}")
     flags = args.masks is not None or args.mask_suffix is not None
     pairs = with_masks(args.images, Choices(args.masks, args.mask_suffix)) if flags else []
-    truths = {pair.image: pair for pair in pairs}
-    files = list(truths) or list(dict.fromkeys(file for place in args.images for file in images_in(place)))
+    truths = {pair.image: pair for pair in pairs} or own_masks(args.images)
+    files, meaning = list(truths), meaning_of_truths(truths.values(), model[3].masks, args)
     names = result_names(files)
     ours = check_out(names, args.out)
+    if args.rle and os.path.lexists(args.rle) and listed_in(args.out, "runs") != {os.path.realpath(args.rle)}:
+        raise InputError(
+            f"--rle {args.rle}: expected a new file, or the one of the last segmentation to {args.out}"
+        )
     if args.rle:
         write_runs(args.rle, {})  # a place that cannot be written to is known before the work
-    run = Results(args.out, ours)
+    run = Results(args.out, ours, {os.path.realpath(args.rle)} if args.rle else set())
     if (classes := model[3].masks.names)[2:]:
         run.claim(LEGEND)
         pictures.write_image(args.out / LEGEND, pictures.legend(classes, 480))
     counted, done, looked = [], 0, Looked()
     for file, name in names.items():
         try:
-            counted += segment(run, model, file, name, truths.get(file), args, looked)
+            counted += segment(run, model, file, name, (truths[file], meaning), args, looked)
             done += 1
         except InputError as error:  # the others are segmented all the same
             run.fail(error)
@@ -179,9 +186,9 @@ class Results(Log):
     A name is on the list before its file is written, so that a kill leaves no file of ours that is not.
     """
 
-    def __init__(self, folder: Path, ours: set[str]):
+    def __init__(self, folder: Path, ours: set[str], runs: set[str]):
         make(folder)
-        self.folder, self.ours = folder, ours
+        self.folder, self.ours, self.runs = folder, ours, runs
         self.claim(LOG, PAGE)
         super().__init__(folder, LOG)
 
@@ -193,7 +200,37 @@ class Results(Log):
     def keep(self, names) -> None:
         """Write the list anew."""
         self.ours = set(names)
-        self.write(LIST, json.dumps({"version": 1, "results": sorted(self.ours)}, indent=1) + "\n")
+        about = {"version": 1, "results": sorted(self.ours), "runs": sorted(self.runs)}
+        self.write(LIST, json.dumps(about, indent=1) + "\n")
+
+
+def own_masks(places: list[Path]) -> dict[Path, Pair]:
+    """{image: itself with its true masks}, of files and folders, as each file's neighbours tell it."""
+    files = dict.fromkeys(file for place in places for file in images_in(place))
+    return {file: Pair(file.name, file, masks_of(file) if file.exists() else (), "") for file in files}
+
+
+def meaning_of_truths(pairs: Iterable[Pair], trained: Meaning, args) -> Meaning:
+    """How to read true masks of two classes: as training read its own, if they are coded alike.
+
+    Else as they are coded, where that leaves no doubt.
+    """
+    census, memory = Census(), max(READ_LIMIT, args.memory * GB if args.memory else 0)
+    for file in (file for pair in pairs for file in pair.masks) if trained.names == NAMES else ():
+        with suppress(InputError):  # it is said of the image
+            for page in read_mask(file, memory):
+                census.add(page, file)
+    found = set(census.counts)
+    with suppress(InputError):
+        other, _ = meaning_of(census, two=True) if max(found, default=0) > 0 else (trained, "")
+        if trained.above is None:
+            alike = found <= {*trained.values, trained.ignore}
+        else:  # above 0 is no reading of 1 and 2, nor of JPEG's noise
+            alike = max(found, default=0) > trained.above and (
+                trained.above > 0 or 0 in found and not census.lossy
+            )
+        return trained if alike or trained.alpha or trained.colours else other
+    return trained
 
 
 def result_names(files: list[Path]) -> dict[Path, str]:
@@ -248,15 +285,15 @@ def without_page(stem: str) -> str:
     return re.sub(r"_page\d+$", "", stem)
 
 
-def listed_in(out: Path) -> set[str]:
-    """The names on the list of what an earlier segmentation wrote."""
+def listed_in(out: Path, what: str = "results") -> set[str]:
+    """The names on the list of what an earlier segmentation wrote, or ("runs") where its run lengths are."""
     if not os.path.lexists(out / LIST):
         return set()
     try:
         about = json.loads(content_of(out / LIST))
         if about["version"] != 1 or not all(isinstance(name, str) for name in about["results"]):
             raise ValueError
-        return set(about["results"])
+        return set(about.get(what, []))
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"{out / LIST}: expected a list of results, got a file that is not from here; "
@@ -265,22 +302,23 @@ def listed_in(out: Path) -> set[str]:
 
 
 def segment(
-    run: Results, model: tuple, file: Path, stem: str, pair: Pair | None, args, looked: Looked
+    run: Results, model: tuple, file: Path, stem: str, known: tuple[Pair, Meaning], args, looked: Looked
 ) -> list[np.ndarray]:
     """Segment each page of a file and write what came out; the confusion counts of those with a true mask."""
     net, params, state, preprocessing = model
     memory, counted = (args.memory * GB if args.memory else free_memory()), []
     limit = max(READ_LIMIT, memory if args.memory else 0)
-    pages = [page.pixels for page in read_pages(file, memory=limit)]
+    read = read_pages(file, memory=limit)
+    pages, axes = [page.pixels for page in read], read[0].axes
     truths: list[np.ndarray | None] = [None] * len(pages)
     try:
         if args.window:
             preprocessing = replace(preprocessing, window=args.window)
         preprocessing = preprocessing.for_file(pages)
-        pair = pair or Pair(file.name, file, masks_of(file), "")
+        pair, meaning = known
         if pair.masks or pair.runs is not None:
             truths = list(
-                labels_of(pair, tuple(pixels.shape[:2] for pixels in pages), preprocessing.masks, limit)
+                labels_of(pair, tuple(pixels.shape[:2] for pixels in pages), meaning, limit, axes=axes)
             )
     except InputError as error:  # what cannot be judged is segmented all the same
         run.fail(error)

@@ -58,6 +58,7 @@ class Loaded:
     found: Found
     masks: str  # in words, how they are read
     turned: int  # how many images were set upright
+    unsure: int  # of these, those of which no size tells whether the mask fits
 
     def window(self, train: np.ndarray, wanted: Window | None = None) -> tuple[float, float] | None:
         """The window of all files of more than 8 bits: as wanted, or by those of the training, (N,) bool."""
@@ -170,14 +171,15 @@ def read_found(
     low = window[0] if window and not isinstance(window[0], str) else 0.0
     preprocessing = replace(preprocessing, masks=meaning, window=(low, low + 1) if low < 0 else None)
     columns: dict[str, list] = {name: [] for name in ("images", "labels", "names", "subjects", "kinds")}
-    places, dtypes, levels, parts, counts, turned, taken = [], [], [], [], [], 0, 0
+    places, dtypes, levels, parts, counts = [], [], [], [], []
+    turned = unsure = taken = 0
     for pair in found.pairs:
         pages = with_faults(faults, read_pages, pair.image, memory=limit)
         if pages is None:
             continue
         shapes = tuple(page.pixels.shape[:2] for page in pages)
         known = with_faults(
-            faults, labels_of, pair, shapes, meaning, limit, any(page.turned for page in pages)
+            faults, labels_of, pair, shapes, meaning, limit, any(page.turned for page in pages), pages[0].axes
         )
         for i, page in enumerate(pages if known else []):
             shape = with_faults(faults, preprocessing.shape, page.pixels, named=pair.image)
@@ -199,13 +201,15 @@ def read_found(
             columns["labels"].append(resized_labels(known[i], (height, width)))
             columns["names"].append(pair.name + (f"_page{i + 1}" if len(pages) > 1 else ""))
             columns["subjects"].append(pair.subject)
-            columns["kinds"].append(kind(page.pixels))
+            columns["kinds"].append(kind(page))
             places.append((pair, i, shapes))
             dtypes.append(page.pixels.dtype)
             levels.append(Levels.of(page.pixels) if deep else None)
             parts.append(pair.part)
             counts.append(np.bincount(known[i].ravel(), minlength=UNLABELLED + 1))
         turned += any(page.turned for page in pages)
+        unsure += any(page.turned in (2, 3, 4) or page.turned and shape[0] == shape[1]
+                      for page, shape in zip(pages, shapes))  # fmt: skip
     refuse(faults)
     images, labels = (of_any_size(columns.pop(name)) for name in ("images", "labels"))
     alike = all(shapes[page] == one.shape for (_, page, shapes), one in zip(places, labels))
@@ -215,7 +219,7 @@ def read_found(
         images, labels, **of_each, class_names=meaning.names, preprocessing=preprocessing, own_labels=own
     )
     about = tuple(dtypes), tuple(levels), tuple(parts), data.names, np.array(counts)
-    return Loaded(data, *about, found, said, turned)
+    return Loaded(data, *about, found, said, turned, unsure)
 
 
 def count_pages(census: Census, file: Path, memory: float) -> None:
@@ -245,9 +249,16 @@ def refuse(faults: list[str], most: int = 20) -> None:
 
 
 def labels_of(
-    pair: Pair, shapes: tuple[tuple[int, int], ...], meaning: Meaning, memory: float, turned: bool = False
+    pair: Pair,
+    shapes: tuple[tuple[int, int], ...],
+    meaning: Meaning,
+    memory: float,
+    turned: bool = False,
+    axes: str = "",
 ) -> list[np.ndarray]:
     """The labels of each page of an image, (H, W) uint8, as its masks have them; of several masks, all parts.
+
+    `turned` and `axes` are what the image's pages say: see `Page`.
 
     Raises:
         InputError: another size, other pages or values than expected, or parts that contradict each other.
@@ -266,9 +277,18 @@ def labels_of(
                 f"{file}: expected {len(shapes)} pages, as {pair.image} has, got {len(pages)}{axes}"
             )
         for i, (page, shape) in enumerate(zip(pages, shapes)):
+            if axes and page.axes and page.axes != axes:
+                raise InputError(
+                    f"{file}: expected the axes of {pair.image}, {axes}, got {page.axes}; save the mask with "
+                    "the image's affine"
+                )
             if page.pixels.shape[:2] != shape:
                 wanted, got = ("{1}x{0}".format(*one) for one in (shape, page.pixels.shape))
-                way_out = "; the image was set upright by its EXIF tag, and the mask is not" if turned else ""
+                way_out = "; save the mask at the image's size"
+                if turned:
+                    way_out = (
+                        "; the image was set upright by its EXIF tag: draw the mask on the upright image"
+                    )
                 raise InputError(f"{file}: expected the size of {pair.image}, {wanted}, got {got}{way_out}")
             labels = meaning.labels(page, file)
             merged[i] = _both(merged[i], labels, file) if number else labels
@@ -299,12 +319,14 @@ def resized_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return values[np.argmax([resize(labels == value, shape) for value in values], axis=0)]
 
 
-def kind(image: np.ndarray) -> str:
+def kind(page: Page) -> str:
     """What a file held, in words: its size and its depth."""
+    image = page.pixels
     bits = f"{1 if image.dtype == bool else 8 * image.itemsize}-bit"
     levels = {"i": "signed", "f": "float"}.get(
         image.dtype.kind, bits
     )  # of which the file's own bits are unknown
     samples = 1 if image.ndim == 2 else image.shape[2]
     colour = {1: "grey", 3: "colour"}.get(samples, f"of {samples} channels")
-    return f"{image.shape[1]} x {image.shape[0]} pixels, {levels} {colour}"
+    clear = " (transparency left out)" if page.alpha is not None and np.ptp(page.alpha) else ""
+    return f"{image.shape[1]} x {image.shape[0]} pixels, {levels} {colour}{clear}"

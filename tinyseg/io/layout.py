@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from tinyseg.errors import InputError, listed
 from tinyseg.io.listing import MOST_NAMED, Tree, one_line, relative, tree
@@ -84,13 +85,12 @@ def _own_layout(here: Tree, matched: Matched) -> None:
         raise InputError(f"{here.path}: expected --masks DIR with --mask-suffix '', got all in one folder")
     pairs, orphans = beside(files, suffix)
     if called := _mask_folders(here, suffix):
-        kids = [f for f in here.folders if f not in called and f.has_images()]
-        only = kids[0] if len(kids) == 1 and not files else here
-        images_at = (*here.named(IMAGE_WORDS), only)[0].path if kids or files else "DIR"
-        of: dict[Path, list] = {
-            f.path: [k.path for k in kids if f.path.name.startswith(k.path.name)] for f in called
-        }
-        ways = " or ".join(f"--images {(at or [images_at])[-1]} --masks {masks}" for masks, at in of.items())
+        kids = [f.path for f in here.folders if f not in called and f.has_images()]
+        ways = " or ".join(
+            f"--images {quote(str(_images_for(folder.path, kids, here.path, bool(files))))} "
+            f"--masks {quote(str(folder.path))}"
+            for folder in called
+        )
         raise InputError(
             f"{here.path}: expected images/ and masks/, or masks beside their images, got "
             f"{called[0].path.name}/; give {ways}, or rename the folders"
@@ -102,6 +102,15 @@ def _own_layout(here: Tree, matched: Matched) -> None:
         matched.layouts[f"...{suffix} beside each"] = None
     for folder in here.folders:
         _own_layout(folder, matched)
+
+
+def _images_for(masks: Path, kids: list[Path], here: Path, there: bool) -> Path | str:
+    """Where the images of a folder of masks are, by the names of the folders beside it."""
+    begins = [kid for kid in kids if masks.name.lower().startswith(kid.name.lower())]  # train of train_masks
+    called = [kid for kid in kids if re.search("image|img|input|photo|picture|scan", kid.name, re.I)]
+    ends = [kid for kid in called if kid.name[-2:] == masks.name[-2:]]  # imagesTr of labelsTr
+    best = [*begins, *ends, *called, *(kids if len(kids) == 1 and not there else [])]
+    return best[0] if best else here if kids or there else "DIR"
 
 
 def _across_folders(matched: Matched) -> None:
@@ -244,6 +253,8 @@ def aligned(images: Iterable[str], masks: Mapping[str, Path], matched: Matched) 
         return {}
     if lacking and not (matched.empty or matched.suffix):
         return {}
+    if len(images) == 1 and len({*map(tuple, (re.findall(r"\d+", name) for name in (*images, *wanted)))}) > 1:
+        return {}  # of single ones nothing differs, but 3 is not 5
     return {of_images[key]: [masks[mask]] for key, mask in of_masks.items()}
 
 

@@ -159,6 +159,11 @@ class Census:
     coloured: Path | None = None  # a file with colours
     in_alpha: Path | None = None  # a file of one colour whose alpha channel has a shape
     one_bit: Path | None = None
+    fractions: Path | None = None  # a file of numbers from 0 to 1, which count as 255ths
+    colour_of: dict[int, tuple] = field(
+        default_factory=dict
+    )  # of a palette's number, the first file's colour
+    repainted: Path | None = None  # a file whose palette has another colour for the same number
     lossy: Path | None = None
 
     def add(self, page: Page, file: Path) -> None:
@@ -171,6 +176,11 @@ class Census:
             self.in_alpha = self.in_alpha or file
         coloured = is_coloured(page.pixels)
         self.coloured = self.coloured or (file if coloured else None)
+        if page.pixels.dtype.kind == "f" and (page.pixels != np.rint(page.pixels)).any():
+            self.fractions = self.fractions or file
+        for number, colour in (page.palette or {}).items():
+            if self.colour_of.setdefault(number, colour) != colour:
+                self.repainted = self.repainted or file
         numbers = numbers_of(page, file)
         counted = _counted(numbers)
         self.counts.update(counted)
@@ -221,6 +231,15 @@ def meaning_of(
     Raises:
         InputError: they can be read in more than one way, or not in the way that the flags say.
     """
+    try:
+        return _meaning_of(census, two, values, ignore, colours, source)
+    except InputError:
+        raise
+    except ValueError as error:  # such as numbers beyond those that a mask can hold
+        raise InputError(f"{source}: {error}; --mask-values nonzero, if they number objects") from None
+
+
+def _meaning_of(census: Census, two: bool, values, ignore, colours, source) -> tuple[Meaning, str]:
     if census.in_alpha:
         if len(census.counts) > 1 or not two:
             raise InputError(
@@ -228,6 +247,11 @@ def meaning_of(
                 "channel; save it as grey"
             )
         return Meaning(above=0, alpha=True), "the alpha channel has the shape; above 0 is structure"
+    if census.repainted and values is None:
+        raise InputError(
+            f"{census.repainted}: expected one colour for each number of all palettes, got another one here; "
+            "save the masks without palettes, or say by --mask-values V,V,... that the numbers count"
+        )
     if colours is not None:
         return _by_colours(census, colours, two, source)
     if isinstance(values, str):
@@ -245,6 +269,10 @@ def _by_threshold(census, rule: str, ignore, source) -> tuple[Meaning, str]:
         raise InputError(f"{source}: --mask-values nonzero: expected values of at least 0, got {min(kept)}")
     above = {"nonzero": 0, "half": top / 2}.get(rule)
     above = float(rule.removeprefix("above:")) if above is None else above
+    if census.fractions and rule.startswith("above:") and 0 < above < 1:
+        above *= 255  # as the numbers are counted
+    if rule == "half":
+        _refuse_odd_ones(census, 0, top, above)
     ignored = None if ignore == "none" else ignore
     if ignored in MASK:  # which a mask of ours needs for its classes
         raise InputError(f"{source}: --ignore {ignored}: expected --mask-values V,V beside it, got {rule}")
@@ -339,18 +367,31 @@ def _soft(census: Census) -> tuple[Meaning, str] | None:
     if low < 0 or high < 128 or few:
         return None  # numbers of classes or of objects, perhaps
     eighth = (high - low) / 8
+    dark = sum(count for value, count in census.counts.items() if low < value <= low + eighth)
     inside, flat = (
         sum(count for value, count in of.items() if low + eighth < value < high - eighth)
         for of in (census.counts, census.flat)
     )
     bright = sum(count for value, count in census.counts.items() if value >= high - eighth)
-    if inside > 2 * bright or flat > FLAT * inside:
-        return None  # a third class, perhaps
+    if inside > 2 * bright or flat > FLAT * inside or (dark > 10 * inside and not census.lossy):
+        return None  # a third class, perhaps, or many dark ones
     total = sum(census.counts.values())
     above = (low + high) / 2
+    _refuse_odd_ones(census, low, high, above)
     return Meaning(
         above=above
     ), f"above {above:g} is structure: {low} and {high}, and {inside / total:.1%} between"
+
+
+def _refuse_odd_ones(census: Census, low: int, high: int, above: float) -> None:
+    """Refuse a file in which nothing would be found, though it has levels: of 0 and 1 beside 0 and 255."""
+    for values, file in census.of_each.items():
+        noise = 32 if file.name[len(stem_of(file.name)) :].lower() not in LOSSLESS else low
+        if noise < max(values) <= above:
+            raise InputError(
+                f"{file}: expected masks of one kind, got levels up to {max(values)} here, and to {high} in "
+                "others; save them alike, or say by --mask-values nonzero or above:N what is structure"
+            )
 
 
 def _many(census: Census, ignore, source) -> tuple[Meaning, str]:

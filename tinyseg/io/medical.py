@@ -87,8 +87,8 @@ def _rescale(header, frame: int) -> tuple[float, float]:
     return float(1 if slope is None else slope), float(intercept or 0)
 
 
-def read_nifti(data: bytes, bounds) -> Iterator[np.ndarray]:
-    """Each slice of a NIfTI file along its third axis, (H, W), of each volume in turn.
+def read_nifti(data: bytes, bounds) -> Iterator[tuple[np.ndarray, str]]:
+    """Each slice of a NIfTI file along its third axis, (H, W), of each volume in turn; where the axes point.
 
     The axes are first put in the order and the directions that come closest to right, front (anterior), top.
     Then the rows of a slice run from front to back, its columns from left to right. Slope and intercept are
@@ -111,7 +111,9 @@ def read_nifti(data: bytes, bounds) -> Iterator[np.ndarray]:
         stream.seek(offset)
         stored = np.frombuffer(stream.read(prod(shape) * dtype.itemsize), dtype, prod(shape))
     stored = stored.reshape(*shape[:2], shape[2] if shape[2:] else 1, -1, order="F")  # (X, Y, Z, volumes)
-    turned = nibabel.apply_orientation(stored, nibabel.io_orientation(header.get_best_affine()))
+    affine = header.get_best_affine()
+    turned = nibabel.apply_orientation(stored, nibabel.io_orientation(affine))
     # (X, Y, Z, volumes) -> (H, W) of each slice of each volume
     slices = (turned[:, ::-1, k, t].T for t in range(turned.shape[3]) for k in range(turned.shape[2]))
-    yield from ((page * slope + intercept).astype(np.float32) if scaled else page for page in slices)
+    axes = "".join(map(str, nibabel.aff2axcodes(affine)))  # such as RAS: right, front, top
+    yield from (((page * slope + intercept).astype(np.float32) if scaled else page, axes) for page in slices)

@@ -17,7 +17,7 @@ import re
 import stat
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,12 +35,13 @@ from tinyseg.io.medical import read_dicom, read_nifti
 
 # The formats of which Pillow notices every truncated file (of JPEG 2000, for one, it does not).
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-RASTER = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+RASTER = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SUFFIXES = (*RASTER, ".npy", ".dcm", ".nii", ".nii.gz")
 READ_LIMIT = 10**9  # bytes: what one file may take
 COPIES = 3  # of a page, which decoding holds at most beside what it gives
 MOST_PAGES = 10_000
 MOST_CHANNELS = 16  # of a .npy file
+BLACK_AND_WHITE = {(0, 0, 0), (255, 255, 255)}
 INSTALL = {"tifffile": "tifffile"} | dict.fromkeys(("pydicom", "nibabel"), '-e ".[medical]"')
 _LOCK = RLock()  # `_undisturbed` changes settings of Python and Pillow, which all threads share
 
@@ -51,8 +52,11 @@ class Page:
 
     pixels: np.ndarray  # (H, W) or (H, W, channels) bool, uint8, uint16, int32 or float32; without alpha
     alpha: np.ndarray | None = None  # (H, W) of the same dtype, if the file has it
-    turned: bool = False  # it was set upright by its orientation tag (EXIF)
-    palette: bool = False  # the pixels are numbers of a palette
+    turned: int = 0  # its orientation tag (EXIF), 2 to 8, if it was set upright by it
+    palette: Mapping[int, tuple] | None = (
+        None  # the pixels are numbers of a palette: the colours of those in use
+    )
+    axes: str = ""  # how the file lies in space, if it says so: files of one patient may lie differently
 
 
 class NoReader(InputError):
@@ -96,7 +100,8 @@ def read_pages(file: str | Path, *, memory: float = READ_LIMIT, mask: bool = Fal
         file: the file.
         memory: bytes, which neither the file nor its pixels may exceed: see `check_bounds`.
         mask: read numbers that stand for classes. Of a palette these are the palette's numbers, unless the
-            entries in use are different greys: then the greys. Grey of few bits is not scaled to 8.
+            entries in use are black and white, or different greys of a palette that is all grey: then the
+            greys. Grey of few bits is not scaled to 8.
 
     Returns:
         Signed and 64-bit integers become int32 where it holds them, else float32, as do other floats.
@@ -113,9 +118,12 @@ def read_pages(file: str | Path, *, memory: float = READ_LIMIT, mask: bool = Fal
                 case ".npy":
                     return [Page(_plain(pixels)) for pixels in _read_npy(data, bounds)]
                 case ".nii" | ".nii.gz":
-                    return [Page(_plain(pixels)) for pixels in read_nifti(data, bounds)]
+                    return [Page(_plain(pixels), axes=axes) for pixels, axes in read_nifti(data, bounds)]
                 case end if end == ".dcm" or not end and data[128:132] == b"DICM":
-                    return [Page(_plain(pixels), palette=p) for pixels, p in read_dicom(data, bounds, mask)]
+                    return [
+                        Page(_plain(pixels), palette={} if p else None)
+                        for pixels, p in read_dicom(data, bounds, mask)
+                    ]
                 case _:
                     return _read_raster(data, bounds, mask)
     except InputError:
@@ -207,7 +215,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
 
 
-def _page(pixels, alpha, orientation: int, colours, mask: bool, *, upright: bool = False) -> Page:
+def _page(pixels, alpha, orientation: int, colours, greys: bool, mask: bool, *, upright=False) -> Page:
     """A page from what a reader found.
 
     Args:
@@ -215,25 +223,28 @@ def _page(pixels, alpha, orientation: int, colours, mask: bool, *, upright: bool
         alpha: (H, W) or None.
         orientation: the tag; anything but 2 to 8 says that the page is upright.
         colours: (H, W, 3), if the pixels are numbers of a palette; else None.
+        greys: all that palette is grey, whether in use or not.
         mask: as of `read_pages`.
         upright: the reader has obeyed the tag by itself.
     """
-    palette = colours is not None and mask and not _different_greys(pixels, colours)
-    if colours is not None and not palette:
-        pixels = colours[..., 0] if mask else colours
+    palette = None
+    if colours is not None:
+        palette = _in_use(pixels, colours) if mask else None
+        seen = {*palette.values()} if palette else set()
+        if palette is None or (greys or seen <= BLACK_AND_WHITE) and len(seen) == len(palette):
+            pixels, palette = colours[..., 0] if mask else colours, None
     turn = 1 if upright else orientation
     alpha = None if alpha is None else _plain(_upright(alpha, turn))
-    return Page(_plain(_upright(pixels, turn)), alpha, orientation in range(2, 9), palette)
+    return Page(_plain(_upright(pixels, turn)), alpha, orientation * (orientation in range(2, 9)), palette)
 
 
-def _different_greys(numbers: np.ndarray, colours: np.ndarray) -> bool:
-    """Whether a palette gives each number in use, (H, W) or (H, W, 1), a grey of its own, (H, W, 3)."""
+def _in_use(numbers: np.ndarray, colours: np.ndarray) -> dict[int, tuple]:
+    """{number in use: its colour} of a palette; numbers (H, W) or (H, W, 1), colours (H, W, 3)."""
     colour_of: dict[int, tuple] = {}
     for row, seen in zip(numbers.reshape(colours.shape[:2]), colours):  # row by row, which saves memory
         values, first = np.unique(row, return_index=True)
         colour_of |= dict(zip(values.tolist(), map(tuple, seen[first].tolist())))
-    greys = all(red == green == blue for red, green, blue in colour_of.values())
-    return greys and len(set(colour_of.values())) == len(colour_of)
+    return colour_of
 
 
 def _read_raster(data: bytes, bounds: Bounds, mask: bool) -> list[Page]:
@@ -303,7 +314,7 @@ def _read_page(data: bytes, image, index: int, header: tuple[int, int] | None, m
     # A colour that stands for transparency becomes alpha.
     clear = "transparency" in tags and (is_png or mode == "P")
     wanted = {"L": "LA", "RGB": "RGBA", "P": "RGBA"}.get(mode) if clear else {"P": "RGB"}.get(mode)
-    pixels, alpha, colours = image.read(index=index, mode=wanted), None, None
+    pixels, alpha, colours, greys = image.read(index=index, mode=wanted), None, None, False
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         pixels, alpha = pixels[..., :-1], pixels[..., -1]
     # Of deep colour Pillow keeps the high bytes: enough where all 16 bits are in use, next to nothing of 12.
@@ -313,11 +324,14 @@ def _read_page(data: bytes, image, index: int, header: tuple[int, int] | None, m
         pixels = pixels.astype(np.uint16)
     if mask and mode == "P":
         pixels, colours = image.read(index=index, mode="P"), pixels
+        with Image.open(io.BytesIO(data), formats=FORMATS) as whole:
+            table = np.reshape(whole.getpalette() or [], (-1, 3))  # (3 numbers) -> (numbers, 3)
+        greys = bool((table == table[:, :1]).all())
     elif mask and mode in ("L", "I") and (pgm or bits < 8):
         most = np.iinfo(pixels.dtype).max  # to which Pillow scales; back to the numbers that are stored
         pixels = ((pixels.astype(np.uint32) * white + most // 2) // most).astype(pixels.dtype)
     turn = header[1] if header else tags.get("Orientation", 1)  # TIFF, Pillow turns by itself
-    return _page(pixels, alpha, turn, colours, mask, upright=header is not None)
+    return _page(pixels, alpha, turn, colours, greys, mask, upright=header is not None)
 
 
 def _read_npy(data: bytes, bounds: Bounds) -> list[np.ndarray]:

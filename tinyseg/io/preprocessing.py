@@ -19,6 +19,11 @@ MOST_ENLARGED = 2**22  # pixels of an image that is enlarged; one that is not ma
 AT_ONCE = 2**21  # entries of a float64 sum at most, so that resizing a large image takes little beside it
 
 
+FINITE = (
+    "expected finite levels, got NaN or an infinity; save it with a number there, such as the lowest level"
+)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How the images of a training were made ready, so that others can be made ready alike.
@@ -68,6 +73,8 @@ class Preprocessing:
     def resized(self, pixels: np.ndarray, size: int | None = None) -> np.ndarray:
         """The same with the file's own levels: (channels, h, w) float32."""
         shape = self.shape(pixels, size)
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise ValueError(FINITE)
         if self.window:
             pixels = signed(pixels, self.window)
         return np.stack([resize(plane, shape) for plane in planes(pixels, self.channels)], dtype=np.float32)
@@ -138,7 +145,7 @@ def window_of(files: list[Levels]) -> tuple[float, float]:
     low, high = min(file.low for file in files), max(file.high for file in files)
     kinds = {file.kind for file in files}
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("expected finite levels, got NaN or an infinity")
+        raise ValueError(FINITE)
     if kinds == {"f"} and low >= 0 and high <= 1:
         return 0.0, 1.0
     if kinds == {"u"} and not any(file.wrapped for file in files):

@@ -129,7 +129,8 @@ def read_runs(file: Path) -> dict[str, tuple[str, ...]]:
     if len(header) < 2 or not TITLES.fullmatch(header[-1]):
         got = ",".join(header)[:80] or "nothing"
         raise InputError(
-            f"{file}, line 1: expected a header such as img,pixels or ImageId,EncodedPixels, got {got}"
+            f"{file}, line 1: expected a header such as img,pixels or ImageId,EncodedPixels, with commas, "
+            f"got {got}"
         )
     runs: dict[str, list[str]] = {}
     for line, row in rows:

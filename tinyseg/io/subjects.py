@@ -24,10 +24,10 @@ def by_rule(
 ) -> tuple[list[str], str, list[str], str]:
     """Subjects where nobody says who they are.
 
-    At least three folders that hold several images are subjects, if each one's name has a digit (a class's
-    has none). Else it is what stands before a name's last underscore. If that is the same of all images and
-    has no digit (img_1, img_2), it is a collection's name: then each image is by itself, as is one without an
-    underscore. Images that come in parts are a collection each.
+    At least three folders that hold several images are subjects, if most of their names have a digit (those
+    of classes have none). Else it is what stands before a name's last underscore. If that is the same of all
+    images and has no digit (img_1, img_2), it is a collection's name: then each image is by itself, as is one
+    without an underscore. Images that come in parts are a collection each.
 
     Args:
         names: of the images, without endings, with "/" between folders.
@@ -42,7 +42,8 @@ def by_rule(
     parts = [name.split("/") for name in names]
     for level in range(min(map(len, parts)) - 1):
         folders = [part[level] for part in parts]
-        if 3 <= len(set(folders)) < len(names) and all(re.search(r"\d", folder) for folder in folders):
+        numbered = sum(bool(re.search(r"\d", folder)) for folder in set(folders))
+        if 3 <= len(set(folders)) < len(names) and 2 * numbered > len(set(folders)):
             others, doubt = hints(names, files, folders)
             return folders, f"the folder: {folders[0]} of {names[0]}", others, doubt
     before = [part[-1].rpartition("_")[0] for part in parts]
@@ -97,7 +98,9 @@ def by_table(names: Sequence[str], file: Path) -> list[str]:
     header = [title.lower() for title in header]
     if not {"image", "subject"} <= set(header):
         got = ",".join(header)[:80] or "nothing"
-        raise InputError(f"{file}, line {line}: expected the columns image,subject, got {got}")
+        raise InputError(
+            f"{file}, line {line}: expected the columns image,subject with a comma between, got {got}"
+        )
     image, subject = header.index("image"), header.index("subject")
     given: dict[str, str] = {}
     for line, row in rows:

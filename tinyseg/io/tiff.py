@@ -101,10 +101,10 @@ def _area(width: int, height: int, tile_width: int, tile_height: int) -> int:
 
 
 def read_tiff(data: bytes, pages: int, bounds) -> Iterator[tuple]:
-    """Each page by tifffile, but for small copies of others: pixels, alpha, orientation tag, colours.
+    """Each page by tifffile, but for small copies of others: pixels, alpha, orientation tag, colours, greys.
 
     Pixels are (H, W, channels) as stored, but 0 is black. Alpha is (H, W) or None. Colours are (H, W, 3) of a
-    palette whose numbers the pixels are, or None.
+    palette whose numbers the pixels are, or None; whether all that palette is grey.
     """
     import tifffile
 
@@ -150,9 +150,10 @@ def _page(page) -> tuple:
         if pixels.dtype.kind not in "bu":
             raise ValueError(f"0 for white in {pixels.dtype}; save it with 0 for black")
         pixels = ~pixels if pixels.dtype == bool else (2**page.bitspersample - 1) - pixels
-    alpha = colours = None
+    alpha, colours, greys = None, None, False
     if pixels.shape[2] > 1 and page.extrasamples and page.extrasamples[-1] in (1, 2):
         pixels, alpha = pixels[..., :-1], pixels[..., -1]
     if page.photometric == 3:
         colours = np.dstack([band[pixels[..., 0]] >> 8 for band in page.colormap]).astype(np.uint8)
-    return pixels, alpha, page.tags[274].value if 274 in page.tags else 1, colours
+        greys = bool((page.colormap == page.colormap[:1]).all())
+    return pixels, alpha, page.tags[274].value if 274 in page.tags else 1, colours, greys
