@@ -162,6 +162,12 @@ def test_palettes_that_swap_their_numbers_are_a_question(tmp_path):
     np.testing.assert_array_equal(labels, [DISC, ~DISC])
 
 
+def test_the_black_of_a_palette_is_the_background_whatever_its_number(tmp_path):
+    _, words, (labels,) = read([lambda path: painted(path, ~DISC, [255, 0, 0, 0, 0, 0])], tmp_path)
+    np.testing.assert_array_equal(labels, DISC)
+    assert words == "0 is structure, 1 is black, the background"
+
+
 def test_numbers_beyond_16_bits_are_one_line(tmp_path):
     for two in (True, False):
         with pytest.raises(InputError, match="values: expected whole numbers from 0 to 65535.*nonzero"):

@@ -457,7 +457,7 @@ def test_an_image_without_a_row_is_refused_or_empty(tmp_path):
     (tmp_path / "m.csv").write_text("ImageId,EncodedPixels\na.png,1 2\n")
     assert refusal(tmp_path) == (
         "expected a row with run lengths for each image, got none for 1 of 2: b.png; "
-        "1 have one; --skip-without-mask leaves the others out, "
+        "1 has one; --skip-without-mask leaves the others out, "
         "--empty-without-mask says that nothing is in them"
     )
     assert [p.runs for p in find_pairs(tmp_path, Choices(empty=True)).pairs] == [("1 2",), ("",)]

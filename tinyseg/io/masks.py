@@ -328,6 +328,12 @@ def _two(census: Census, ignore, source) -> tuple[Meaning, str]:
                 "--mask-values nonzero or --mask-values half"
             )
         return soft
+    black = [number for number in found if census.colour_of.get(number) == (0, 0, 0)]
+    if (
+        len(found) == 2 and len(black) == 1 and black[0] > min(found)
+    ):  # a palette that begins with the structure
+        (white,) = found - {black[0]}
+        return Meaning((black[0], white), NAMES), f"{white} is structure, {black[0]} is black, the background"
     whites = [values - {0} for values in census.of_each]
     if all(len(white) <= 1 for white in whites):
         levels = set().union(*whites)

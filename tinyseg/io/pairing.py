@@ -342,8 +342,10 @@ def _refusal(
         suffix = suffixes.most_common(1)[0][0] or "''"
         ways.append(f"--mask-suffix{'=' if suffix.startswith('-') else ' '}{suffix}")
     if have := len(pairs) - len(lacking):
-        without = f"{have} have one; --skip-without-mask leaves the others out, --empty-without-mask "
-        without += "says that nothing is in them"
+        without = (
+            f"{have} {'has' if have == 1 else 'have'} one; --skip-without-mask leaves the others out, "
+            "--empty-without-mask says that nothing is in them"
+        )
         if choices.empty:
             without = "these may be masks: say by --mask-suffix what masks are called"
         ways += [without] * bool(lacking)
