@@ -240,6 +240,7 @@ def with_faults(faults: list[str], do: Callable, *args, named: Path | None = Non
 
 def refuse(faults: list[str], most: int = 20) -> None:
     """One error for all faults."""
+    faults = list(dict.fromkeys(faults))  # pages of a file may have the same one
     if not faults:
         return
     if len(faults) == 1:
