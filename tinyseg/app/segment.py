@@ -206,8 +206,13 @@ class Results(Log):
 
 def own_masks(places: list[Path]) -> dict[Path, Pair]:
     """{image: itself with its true masks}, of files and folders, as each file's neighbours tell it."""
-    files = dict.fromkeys(file for place in places for file in images_in(place))
-    return {file: Pair(file.name, file, masks_of(file) if file.exists() else (), "") for file in files}
+    pairs = {}
+    for file in (file for place in places for file in images_in(place)):
+        masks: tuple[Path, ...] = ()
+        with suppress(InputError):  # a folder that cannot be listed
+            masks = masks_of(file)
+        pairs[file] = Pair(file.name, file, masks, "")
+    return pairs
 
 
 def meaning_of_truths(pairs: Iterable[Pair], trained: Meaning, args) -> Meaning:
