@@ -702,6 +702,19 @@ def test_ones_own_images_in_two_ways_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("argv", "name", "value"),
+    [
+        (["--window", "-1000,400"], "window", (-1000.0, 400.0)),
+        (["--window", "-.5,1%"], "window", (-0.5, "1%")),
+        (["--mask-suffix=-1st"], "mask_suffix", "-1st"), (["--mask-suffix", "-1"], "mask_suffix", "-1"),
+        (["--mask-suffix", " mask"], "mask_suffix", " mask"),
+    ],
+)  # fmt: skip
+def test_values_that_begin_with_a_dash_or_a_space_stay_as_they_are(argv, name, value):
+    assert getattr(flags("", "modified", "runs").parse_args(argv), name) == value
+
+
+@pytest.mark.parametrize(
     ("flag", "wrong"),
     [
         ("--mask-values", "zero"), ("--mask-values", "above:x"), ("--mask-values", "3"),

@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else args
         # "-1000,400" is a value and no flag: argparse takes what begins with a space for one
-        return super().parse_known_args([f" {a}" if re.match(r"-\d", a) else a for a in args], namespace)
+        return super().parse_known_args([f" {a}" if re.match("-[0-9.]+,", a) else a for a in args], namespace)
 
 
 def number(kind, least, words):
