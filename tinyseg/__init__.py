@@ -1,6 +1,6 @@
 """Semantic segmentation from scratch: write the forward pass, and read how its gradient comes about."""
 
-from tinyseg import ops
+from tinyseg import ops, views
 from tinyseg.data import Dataset
 from tinyseg.gradcheck import check_gradients, check_layer
 from tinyseg.io.models import load, save
@@ -28,4 +28,5 @@ __all__ = [
     "predict",
     "save",
     "using",
+    "views",
 ]

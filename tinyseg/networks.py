@@ -140,20 +140,45 @@ class DilatedFCN:
         Raises:
             ValueError: arrays that do not fit; the message names the layer.
         """
+        outputs, state = self._run(params, state, x, train=train, rng=rng)
+        return outputs["output"], state
+
+    def features(self, params, state, x) -> dict[str, Any]:
+        """What each layer makes of the images, in evaluation: the feature maps.
+
+        Args:
+            params, state, x: as of a call.
+
+        Returns:
+            by the name of each layer, "input", "block1" to "block10", "head1", "head2" and "output", its
+            result (N, its channels, H, W). The last one is that of a call.
+        """
+        return self._run(params, state, x, train=False, rng=None)[0]
+
+    def _run(self, params, state, x, *, train, rng):
+        """(every layer's result by its name, state)."""
         (images,) = floats("input", images=x)
         if images.ndim != 4 or images.shape[1] != self.channels:
             raise ValueError(f"input: expected images (N, {self.channels}, H, W), got {images.shape}")
         run = Calls(self.layers, params, state, train=train, rng=rng)
         x = add(x, run("input", x))  # the paper's input block, x + norm(x)
-        features = [x]
+        outputs = {"input": x}
         for i in range(1, len(self.dilations) + 1):
-            x = run(f"block{i}", x)
-            features.append(x)
-        x = concatenate(features)  # (N, channels + 10 * maps, H, W)
+            x = outputs[f"block{i}"] = run(f"block{i}", x)
+        x = concatenate(list(outputs.values()))  # (N, channels + 10 * maps, H, W)
         x = run("dropout", x)
         for i in range(1, len(self.widths) + 1):
-            x = run(f"head{i}", x)
-        return run("output", x), run.state
+            x = outputs[f"head{i}"] = run(f"head{i}", x)
+        outputs["output"] = run("output", x)
+        return outputs, run.state
+
+    @property
+    def receptive_field(self) -> int:
+        """How many pixels of the image an output sees, across: each block adds two of its dilations.
+
+        1 + 2 * (sum of the dilations)
+        """
+        return 1 + 2 * sum(self.dilations)
 
     def loss(self, y, labels):
         """What training lowers, of the output y and labels (N, H, W): see the heads above."""

@@ -34,7 +34,7 @@ class Diverged(ArithmeticError):
     """The loss, a parameter or a running statistic became infinite or NaN; the message says what to try."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Snapshot:
     """Where a training stands after an epoch: all that it needs to go on."""
 
@@ -50,6 +50,10 @@ class Snapshot:
     def loss(self) -> float:
         """The mean over the epoch's minibatches."""
         return float(np.mean(self.losses)) if self.losses else float("nan")
+
+    def __repr__(self) -> str:
+        count = sum(np.size(array) for array in self.params.values())
+        return f"Snapshot(epoch {self.epoch}, step {self.step}, loss {self.loss:.4g}, {count:,} parameters)"
 
 
 def begin(net, seed: int = 0, optimizer=Adam()) -> Snapshot:  # noqa: B008  a frozen value

@@ -32,7 +32,7 @@ def all_pixels(maps: np.ndarray) -> np.ndarray:
     return np.concatenate([one.ravel() for one in maps]) if maps.dtype == object else maps.ravel()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """N images, what each of their pixels is, and whom each was taken from.
 
@@ -91,6 +91,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.images.shape[1:])) or "of different sizes"
+        return (
+            f"Dataset({len(self)} images {size}, {len(self._sizes())} subjects, "
+            f"classes {', '.join(self.class_names)})"
+        )
 
     @property
     def classes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 RIGHT, KINK, VACUOUS, WRONG = "right", "kink", "vacuous", "WRONG"
@@ -43,7 +44,7 @@ class Row:
         return replace(self, name=name, note=self.note.replace(self.name, name, 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The rows of a check; `str` lays them out as a table, with notes below it."""
 
@@ -54,17 +55,28 @@ class Report:
     def passed(self) -> bool:
         return all(row.passed for row in self.rows)
 
-    def __str__(self):
-        runs = any(row.run for row in self.rows)
-        table = [("name", "shape", "run", "checked", "worst at", "autograd", "numerical", "error", "")]
+    def __repr__(self):
+        verdicts = Counter(row.verdict for row in self.rows)
+        return f"Report({', '.join(f'{count} {verdict}' for verdict, count in verdicts.items())})"
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """The heads of the columns, and a row of texts for each of `rows`."""
+        heads, rows = (
+            ["name", "shape", "run", "checked", "worst at", "autograd", "numerical", "error", ""],
+            [],
+        )
         for row in self.rows:
             error = "-" if row.verdict in (VACUOUS, KINK) else f"{row.error:.1e}"
-            values = (f"{row.autograd:.6e}", f"{row.numerical:.6e}", error)
-            table.append((row.name, str(row.shape), row.run, row.checked, row.worst, *values, row.verdict))
-        if not runs:
-            table = [(*line[:2], *line[3:]) for line in table]
-        widths = [max(map(len, column)) for column in zip(*table)]
-        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+            values = [f"{row.autograd:.6e}", f"{row.numerical:.6e}", error]
+            rows.append([row.name, str(row.shape), row.run, row.checked, row.worst, *values, row.verdict])
+        if not any(row.run for row in self.rows):
+            heads, *rows = ([*line[:2], *line[3:]] for line in (heads, *rows))
+        return heads, rows
+
+    def __str__(self):
+        heads, rows = self.table()
+        widths = [max(map(len, column)) for column in zip(heads, *rows)]
+        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in (heads, *rows)]
         return "\n".join([*lines, *(row.note for row in self.rows if row.note), *self.notes])
 
 

@@ -1,0 +1,242 @@
+"""The checks of the exercises in tour.ipynb: each says whether an answer is right, and if not, what is wrong.
+
+A check compares with something that was not made for it: a numerical gradient, another op, a count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+
+import numpy as np
+from autograd import make_vjp
+
+from tinyseg import DilatedFCN, check_gradients, ops, original
+from tinyseg.gradcheck import GradientError
+from tinyseg.layers import BatchNorm, Block, Conv2d
+from tinyseg.metrics import confusion_matrix
+
+
+class Wrong(Exception):
+    """What is wrong with an answer, in a sentence."""
+
+
+class Open(Exception):
+    """There is no answer yet."""
+
+
+def exercise(number: int) -> Callable:
+    """Let a check print one line: right, what is wrong, or that there is no answer yet."""
+
+    def decorate(check):
+        @wraps(check)
+        def checked(*answers):
+            try:
+                for answer in answers:
+                    given(answer)
+                check(*answers)
+                print(f"Exercise {number}: right.")
+            except Wrong as wrong:
+                print(f"Exercise {number}: not yet. {wrong}")
+            except Exception as error:  # the answer is somebody's code: anything can happen in it
+                if isinstance(error, Open) or "ellipsis" in str(error):  # three dots are no number
+                    print(
+                        f"Exercise {number}: write your answer in place of the dots, and run the cell again."
+                    )
+                else:
+                    print(f"Exercise {number}: not yet. Your code ends in {type(error).__name__}: {error}")
+
+        return checked
+
+    return decorate
+
+
+def given(value):
+    """The value, if it is an answer and not three dots."""
+    if value is ... or (isinstance(value, tuple | list) and any(one is ... for one in value)):
+        raise Open
+    return value
+
+
+def need(condition, sentence: str) -> None:
+    """Say the sentence if the condition does not hold."""
+    if not condition:
+        raise Wrong(sentence)
+
+
+def array_of(value, shape, what: str) -> np.ndarray:
+    """The value as an array of this shape, or what is wrong with it."""
+    given(value)
+    need(value is not None, f"{what} is None. Does your function end in return?")
+    need(np.shape(value) == shape, f"{what} has the shape {np.shape(value)}; it should have {shape}.")
+    return np.asarray(value, float)
+
+
+def close(one, other) -> bool:
+    return bool(np.allclose(one, other, rtol=1e-6, atol=1e-9))
+
+
+@exercise(1)
+def divide(makers):
+    """Two makers of vjps for a / b, as the tape of forty lines takes them."""
+    need(isinstance(makers, tuple) and len(makers) == 2, "It takes two makers, for a and for b: (..., ...).")
+    rng = np.random.default_rng(1)
+    a, b, g = rng.normal(size=(3, 4)), rng.normal(size=(3, 4)) + 3, rng.normal(size=(3, 4))
+    for maker, name, right in zip(makers, "ab", (g / b, -g * a / b**2)):
+        found = array_of(maker(a / b, a, b)(g), a.shape, f"The cotangent of {name}")
+        need(not close(found, -right), f"The cotangent of {name} has the wrong sign.")
+        need(not close(found * g, right), f"The cotangent of {name} lacks the factor g.")
+        place = f"at a = {a[0, 0]:.3f}, b = {b[0, 0]:.3f}, g = {g[0, 0]:.3f}"
+        wrong = f"it should be {right[0, 0]:.4f}, and yours is {found[0, 0]:.4f}"
+        need(close(found, right), f"The cotangent of {name} is wrong: {place} {wrong}.")
+
+
+@exercise(2)
+def by_hand(cotangents):
+    """The cotangents of a and b in tanh(a * b) + a, where a = 2 and b = 0."""
+    need(len(cotangents) == 2, "Give two numbers: that of a, that of b.")
+    of_a, of_b = cotangents
+    need(of_a != 0, "a is used twice, in the product and in the sum. Both ways add up.")
+    need(
+        of_a == 1,
+        f"{of_a} for a: through the sum comes 1, through the product b times what tanh lets through.",
+    )
+    need(of_b == 2, f"{of_b} for b: tanh(0) lets 1 - 0**2 = 1 through, and the product turns it into a.")
+
+
+@exercise(3)
+def convolution(function):
+    """A dilated convolution of one channel by one product a tap."""
+    rng = np.random.default_rng(3)
+    for dilation in (1, 2, 3):
+        x, w = rng.normal(size=(7, 8)), rng.normal(size=(3, 3))
+        y = array_of(function(x, w, dilation), x.shape, "The result")
+        right, turned = (
+            ops.conv2d(x[None, None], k[None, None], dilation=dilation)[0, 0] for k in (w, w[::-1, ::-1])
+        )
+        need(not close(y, turned), "Your kernel is turned by 180 degrees: w[0, 0] looks up and to the left.")
+        dense = dilation > 1 and close(y, ops.conv2d(x[None, None], w[None, None])[0, 0])
+        need(not dense, f"A dilation of {dilation} gives what one of 1 gives. Multiply the offsets by it.")
+        wrong = np.argwhere(~np.isclose(y, right)).tolist()
+        count = f"With a dilation of {dilation}, {len(wrong)} of {y.size} pixels are wrong"
+        need(not wrong, f"{count}, the first at {wrong[:1]}.")
+
+
+@exercise(4)
+def weight_gradient(function):
+    """The cotangent of the 3 x 3 weights of a dilated convolution of one channel."""
+    rng = np.random.default_rng(4)
+    x, g = rng.normal(size=(6, 7)), rng.normal(size=(6, 7))
+    found = array_of(function(x, g, 2), (3, 3), "The cotangent of the weights")
+    vjp, _ = make_vjp(lambda w: ops.conv2d_scipy(x[None, None], w[None, None], dilation=2))(np.zeros((3, 3)))
+    right = vjp(g[None, None])  # autograd finds this one by itself
+    need(
+        not close(found, right[::-1, ::-1]),
+        "Yours is turned by 180 degrees: weight (i, j) met x at (i, j)'s offset.",
+    )
+    values = f"{right[1, 1]:.4f}; yours is {found[1, 1]:.4f}"
+    need(close(found[1, 1], right[1, 1]), f"The middle weight met x itself: the sum of g * x is {values}.")
+    need(close(found, right), "The middle weight is right, others are not. Which pixel of x did they meet?")
+
+
+@exercise(5)
+def silu(op, slope):
+    """x * sigmoid(x) as a primitive, whose vjp multiplies by a slope."""
+    given(slope(0.5))
+    x = np.random.default_rng(5).normal(size=(3, 4))
+    need(close(op(x), x / (1 + np.exp(-x))), "The forward function is not x * sigmoid(x).")
+    try:
+        check_gradients(op, {"x": x})
+    except GradientError as error:
+        raise Wrong(f"The checker says: {str(error).splitlines()[-1]}") from None
+
+
+@exercise(6)
+def standardize(vjp):
+    """The cotangent of x in (x - mean) / sqrt(variance)."""
+    rng = np.random.default_rng(6)
+    x, g = rng.normal(size=20) * 3 + 1, rng.normal(size=20)
+    r = x.var() ** -0.5
+    xhat = r * (x - x.mean())
+    found = array_of(vjp(g, xhat, r), x.shape, "The cotangent")
+    h = 1e-6 * np.eye(20)
+    stretched = [
+        ((x + one - (x + one).mean()) / (x + one).std(), (x - one - (x - one).mean()) / (x - one).std())
+        for one in h
+    ]
+    right = np.array([g @ (up - down) / 2e-6 for up, down in stretched])  # a numerical gradient
+    need(
+        not np.allclose(found, r * (g - g.mean()), rtol=1e-4),
+        "It lacks the part along xhat: a stretch of x does not change xhat.",
+    )
+    need(not np.allclose(found, r * (g - xhat * (xhat * g).mean()), rtol=1e-4),
+         "It lacks the mean of g: a shift of x does not change xhat.")  # fmt: skip
+    need(
+        np.allclose(found, right, rtol=1e-4, atol=1e-6),
+        f"The first entry should be {right[0]:.5f}; yours is {found[0]:.5f}.",
+    )
+
+
+@exercise(7)
+def parameters(function):
+    """How many parameters a block has, by its channels and its kernel."""
+    for inward, outward, kernel in ((3, 3, 3), (1, 32, 3), (31, 12, 1)):
+        params, _ = Block(Conv2d(inward, outward, kernel), BatchNorm(outward)).init(np.random.default_rng(0))
+        right, found = sum(array.size for array in params.values()), given(function(inward, outward, kernel))
+        weights = outward * inward * kernel**2
+        need(found != weights, "You have counted the weights alone. What else does a block learn?")
+        need(found != weights + outward, "The norm has parameters too: a gamma and a beta for each channel.")
+        need(
+            found == right,
+            f"A block from {inward} to {outward} channels with a kernel of {kernel} has {right}.",
+        )
+
+
+@exercise(8)
+def loss_alone(net):
+    """The original network with another loss, and no other change."""
+    need(isinstance(net, DilatedFCN), "Build it by original(...), with the one field that differs.")
+    need(net.head == "linear", "Its loss is still cross-entropy. Which field of the network decides that?")
+    need(net.dropout == 0.5, "It has another dropout than the original: that is a second change.")
+    need(not net.residual, "It has residual connections: that is a second change.")
+    need(net == original(head="linear"), "Another field differs from the original's.")
+
+
+@exercise(9)
+def dice(function):
+    """The Dice of two masks, of bools."""
+    rng = np.random.default_rng(9)
+    for share in (0.3, 0.6):
+        found, truth = rng.random((2, 20, 20)) < share
+        right, value = (
+            confusion_matrix(found.astype(np.uint8), truth.astype(np.uint8)).dice,
+            given(function(found, truth)),
+        )
+        need(value is not None, "Your function returns None. Does it end in return?")
+        need(
+            not np.isclose(value, right / (2 - right)),
+            "This is the IoU. Dice counts the common pixels twice.",
+        )
+        need(
+            not np.isclose(value, (found == truth).mean()),
+            "This is the accuracy: the background should not count.",
+        )
+        need(np.isclose(value, right), f"It should be {right:.4f}; yours is {value:.4f}.")
+
+
+@exercise(10)
+def schedule(dilations):
+    """The fewest dilated 3 x 3 layers that see at least 63 pixels, and all of them."""
+    need(all(isinstance(d, int) and d > 0 for d in dilations), "A dilation is a whole number of at least 1.")
+    ways = np.ones(1)
+    for d in dilations:
+        taps = np.zeros(2 * d + 1)
+        taps[[0, d, 2 * d]] = 1
+        ways = np.convolve(ways, taps)
+    need(len(ways) >= 63, f"It sees {len(ways)} pixels across: 1 + 2 * (sum of the dilations).")
+    need((ways > 0).all(), f"It has holes: {int((ways == 0).sum())} of {len(ways)} pixels are never seen. "
+         "No dilation may exceed the window before it.")  # fmt: skip
+    need(
+        len(dilations) <= 4,
+        f"It works with {len(dilations)} layers. Four are enough: each can triple the window.",
+    )

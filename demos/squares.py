@@ -1,0 +1,328 @@
+"""Where do the squares in the masks come from? Each explanation is tested by itself, over several seeds.
+
+The article saw square artefacts in its masks, and thought of transposed convolution. There is none in this
+network. We measure two artefacts in probability maps, each by a number:
+
+- The comb: neighbouring pixels alternate, as the teeth of a comb do. `comb` counts the up and down that a
+  nerve does not need.
+- The steps: straight lines, one dilation away from a border. `steps` compares them with their neighbours.
+
+Then we train the network in ten ways. Each way takes one explanation away, or makes it stronger.
+"""
+
+from argparse import RawDescriptionHelpFormatter
+from dataclasses import replace
+from pathlib import Path
+
+import autograd.numpy as np
+import numpy
+from scipy.stats import ttest_1samp
+
+from tinyseg import begin, fit, modified, predict
+from tinyseg.app.experiments import run_experiments
+from tinyseg.app.flags import Parser, positive
+from tinyseg.app.run import Log, guarded, make
+from tinyseg.data import phantom, random_symmetry
+from tinyseg.fast import FAST
+from tinyseg.fast.memory import keep_memory
+from tinyseg.io.pictures import full_contrast, grey, grid, write_image
+from tinyseg.metrics import confusion_matrix
+from tinyseg.networks import FIBONACCI
+from tinyseg.optim import linear_end
+from tinyseg.training import most_probable
+from tinyseg.views import influence
+
+# 1. The comb, as a number.
+#
+# Walk along a row of a probability map, and add up all changes: that is the row's variation. A row that rises
+# once to its highest value and falls once needs 2 * highest - first - last. Teeth need more:
+#
+#     comb = (sum of the variation of all rows and columns) / (sum of what they need) - 1
+#
+# We look at a window around each nerve, so what is falsely found elsewhere does not count. The nerve of the
+# truth is convex: each row enters it once and leaves it once. So its comb is exactly 0, however its edge
+# runs, and a blurred edge has none either. This needs no threshold: the variation of a map is the mean number
+# of edges of its masks, over all thresholds (the coarea formula).
+
+MARGIN = 4  # pixels around the nerve
+
+
+def comb(maps, labels) -> float:
+    """The comb of maps (N, H, W) around the structure of labels (N, H, W); of no structure NaN."""
+    windows = [one[window(mask)] for one, mask in zip(maps, labels) if mask.any()]
+    variation, needed = numpy.sum([(0, 0), *(walk(lines) for one in windows for lines in along(one))], axis=0)
+    return float(variation / needed - 1) if needed else float("nan")
+
+
+def walk(lines):
+    """(the variation of all lines (count, n), what they need)."""
+    needed = 2 * lines.max(axis=1) - lines[:, 0] - lines[:, -1]
+    return numpy.abs(numpy.diff(lines)).sum(), needed.sum()
+
+
+def along(one):
+    """The rows of a map (H, W), and its columns as rows."""
+    return one, one.T
+
+
+def window(mask) -> tuple[slice, slice]:
+    """The rows and columns of a mask (H, W), and some more."""
+    ends = [numpy.flatnonzero(mask.any(axis=axis))[[0, -1]] for axis in (1, 0)]
+    return tuple(slice(max(0, first - MARGIN), last + MARGIN + 1) for first, last in ends)
+
+
+# 2. The steps, as a number.
+#
+# A tap of dilation d leaves the image where a pixel is less than d away from a border. There it finds a zero,
+# all along a straight line. What comes from the images is different in each; what comes from padding is the
+# same in all. So we take the mean of the maps over all images. We compare how much it jumps across those
+# lines with how much it jumps across lines near by. Where the lines are nothing special, this is 1.
+
+
+def steps(maps) -> float:
+    """The jump across the lines of FIBONACCI's dilations, over the jump near by, of maps (N, n, n)."""
+    n = maps.shape[-1]
+    lines = {line for d in FIBONACCI if 5 <= d < n for line in (d, n - d)}  # between pixels line - 1 and line
+    near = {line + far for line in lines for far in (-2, 2)} - lines
+    jumps = sum(numpy.abs(numpy.diff(mean)).mean(axis=0) for mean in along(maps.mean(axis=0)))  # (n - 1,)
+    at, beside = (numpy.mean([jumps[line - 1] for line in group if 0 < line < n]) for group in (lines, near))
+    return float(at / beside)
+
+
+# 3. The explanations: what is trained, by name, and how it differs from the article's modified network.
+
+BASE, PADDINGS = "as it is", ("padding by the edge", "padding by reflection")
+WAYS: dict[str, dict] = {
+    BASE: {},
+    # Dilation. Neighbouring pixels look through taps that lie d apart, so they see different pixels, and
+    # their noise differs. With dilations of 5 alone, pixels of 25 lattices have nothing in common.
+    "every dilation 1": {"dilations": (1,) * 10},
+    "every dilation 5": {"dilations": (5,) * 10},
+    "dilations that fall again": {"dilations": (1, 2, 4, 8, 16, 16, 8, 4, 2, 1)},
+    "two dense layers in front": {"dilations": (1, 1, *FIBONACCI)},
+    "two dense layers behind": {"dilations": (*FIBONACCI, 1, 1)},
+    # Padding: what a tap finds outside the image.
+    "padding by the edge": {"padding": "edge"},
+    "padding by reflection": {"padding": "reflect"},
+    # The loss. With residual connections cross-entropy hardly learns, so both are without.
+    "squared error, no residual": {"residual": False},
+    "cross-entropy, no residual": {"residual": False, "head": "softmax"},
+}
+# Which two are compared, and what the difference is to show.
+COMPARED = [
+    ("dilation", "every dilation 5", BASE, "dilations of 5 alone make more of it"),
+    ("dilation", "every dilation 1", BASE, "no dilation makes less of it"),
+    ("dilation", "dilations that fall again", BASE, "a falling schedule makes less of it"),
+    ("dilation", "two dense layers in front", BASE, "dense layers in front make less of it"),
+    ("dilation", "two dense layers behind", BASE, "dense layers behind make less of it"),
+    ("padding", "padding by the edge", BASE, "padding by the edge makes less of it"),
+    ("padding", "padding by reflection", BASE, "padding by reflection makes less of it"),
+    ("loss", "cross-entropy, no residual", "squared error, no residual", "cross-entropy makes less of it"),
+]
+
+
+def padded(mode: str):
+    """An engine whose convolution looks at a padded image: "edge" repeats the border, "reflect" mirrors it.
+
+    Padding copies pixels, so it is a product with a matrix of zeros and ones on each side. autograd knows
+    its gradient.
+    """
+
+    def copies(n, reach):
+        places = numpy.pad(numpy.arange(n), reach, mode)  # which pixel each place copies
+        return (places[:, None] == numpy.arange(n)).astype(numpy.float32)  # (n + 2 * reach, n)
+
+    def conv2d(x, weight, bias=None, *, dilation=1):
+        (h, w), reach = x.shape[2:], dilation * (weight.shape[2] // 2)
+        x = np.matmul(np.matmul(copies(h, reach), x), copies(w, reach).T)  # (N, C, H + 2 reach, W + 2 reach)
+        y = FAST.conv2d(x, weight, bias, dilation=dilation)
+        return y[:, :, reach : reach + h, reach : reach + w]  # (N, O, H, W)
+
+    return replace(FAST, conv2d=conv2d)
+
+
+def network(changes: dict):
+    """The modified network with these changes."""
+    fields = {key: value for key, value in changes.items() if key != "padding"}
+    return modified(**fields, **({"engine": padded(changes["padding"])} if "padding" in changes else {}))
+
+
+def smooth(maps):
+    """Maps (N, H, W) blurred by 1 2 1 along both axes: the cheapest remedy, after training."""
+    for axis in (1, 2):
+        ends = [(1, 1) if i == axis else (0, 0) for i in range(3)]
+        one, two, three = (
+            numpy.pad(maps, ends, "edge").take(range(k, k + maps.shape[axis]), axis) for k in range(3)
+        )
+        maps = (one + 2 * two + three) / 4
+    return maps
+
+
+# 4. One run: train, and measure on held-out images.
+
+
+def work(name: str, settings: dict) -> dict:
+    """Train one network with one seed, and measure it; its probabilities go to a file."""
+    keep_memory()
+    changes, seed = WAYS[settings["way"]], settings["seed"]
+    data = phantom(settings["images"], seed=seed)
+    held_out = data.take(range(len(data) * 3 // 4, len(data)))
+    net, train = network(changes), data.take(range(len(data) * 3 // 4))
+    how = {"schedule": linear_end(0.003), "augment": random_symmetry}
+    *_, last = fit(net, train, begin(net, seed), epochs=settings["epochs"], **how)
+    p = predict(net, last.params, last.state, held_out.images)[:, 0]  # (N, 1, H, W) -> (N, H, W)
+    seen = influence(net, last.params, last.state, held_out.images[:20])
+    middle = numpy.zeros(seen.shape, bool)
+    middle[len(seen) // 2 - 8 : len(seen) // 2 + 9, len(seen) // 2 - 8 : len(seen) // 2 + 9] = True
+    numpy.savez(Path(settings["out"]) / f"{name}.npz", p=p.astype(numpy.float16))
+    blurred = smooth(p)
+    return {
+        "comb": comb(p, held_out.labels),
+        "steps": steps(p),
+        "impulse": comb([seen], [middle]),
+        "dice": dice(p, held_out),
+        "smooth_comb": comb(blurred, held_out.labels),
+        "smooth_dice": dice(blurred, held_out),
+    }
+
+
+def dice(p, data) -> float:
+    """The Dice of probabilities (N, H, W) at 0.5."""
+    return confusion_matrix(most_probable(p[:, None]), data.labels).dice  # (N, H, W) -> (N, 1, H, W)
+
+
+# 5. What needs no training: in how many ways a pixel of the image reaches the middle of the output.
+
+
+def coverage(dilations) -> tuple[float, float]:
+    """(share of the window that nothing reaches, comb of the number of ways), along one axis."""
+    ways = numpy.ones(1)
+    for d in dilations:
+        taps = numpy.zeros(2 * d + 1)
+        taps[[0, d, 2 * d]] = 1
+        ways = numpy.convolve(ways, taps)
+    variation, needed = walk(ways[None])
+    return float((ways == 0).mean()), float(variation / needed - 1)
+
+
+def transposed() -> numpy.ndarray:
+    """What a transposed convolution of stride 2 with a kernel of three ones makes of a row of ones."""
+    y = numpy.zeros(13)
+    for i in range(6):
+        y[2 * i : 2 * i + 3] += 1  # each input adds a kernel; kernels overlap at every second place
+    return y
+
+
+# 6. The answer.
+
+
+def answer(table: dict[str, list[dict]]) -> str:
+    """All figures, a seed beside the other, and what they say of each explanation."""
+    lines = [
+        "| way | comb | mean | Dice | mean | steps | impulse response |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, runs in table.items():
+        cells = [cell for key in ("comb", "dice") for cell in (row(runs, key), mean(runs, key))]
+        lines.append(f"| {' | '.join([name, *cells, mean(runs, 'steps'), mean(runs, 'impulse')])} |")
+    cells = [
+        cell
+        for key in ("smooth_comb", "smooth_dice")
+        for cell in (row(table[BASE], key), mean(table[BASE], key))
+    ]
+    lines.append(f"| {' | '.join([f'{BASE}, its map blurred by 1 2 1', *cells])} | | |")
+    lines += ["", "The number of ways from a pixel of the image to the output, without any training:", ""]
+    lines += ["| schedule | no way at all | comb |", "|---|---|---|"]
+    for name in (BASE, "every dilation 1", "every dilation 5", "dilations that fall again"):
+        holes, uneven = coverage(WAYS[name].get("dilations", FIBONACCI))
+        lines.append(f"| {name} | {holes:.0%} | {uneven:.2f} |")
+    y = transposed()
+    variation, needed = walk(y[None])
+    row_of_ones = " ".join(f"{one:.0f}" for one in y)
+    steps = {name: f"{mean(table[name], 'steps')} {name}" for name in (BASE, *PADDINGS)}
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Is it so? The mean difference of the comb between two ways, and its 95% interval:",
+            "",
+            *(f"- {verdict(table, *compared)}" for compared in COMPARED),
+            "- transposed convolution: there is none here. One of stride 2 with a kernel of three makes",
+            f"  {row_of_ones} of a row of ones: a comb of {variation / needed - 1:.1f}.",
+            f"- the steps at the lines of zero padding (1: none): {', '.join(steps.values())}.",
+        ]
+    )
+
+
+def verdict(table, explanation: str, name: str, other: str, claim: str) -> str:
+    """A sentence on a claim: a paired t-test of the comb over the seeds, and the difference of Dice."""
+    combs, dices = (
+        numpy.subtract(*([run[key] for run in table[one]] for one in (name, other)))
+        for key in ("comb", "dice")
+    )
+    low, high = ttest_1samp(combs, 0).confidence_interval(0.95) if len(combs) > 1 else (-numpy.inf, numpy.inf)
+    word = "yes" if (low > 0 if "more" in claim else high < 0) else "not shown"
+    return (
+        f"{explanation}: {claim}: {word}. Comb {combs.mean():+.2f} ({low:+.2f} to {high:+.2f}), "
+        f"Dice {dices.mean():+.2f}."
+    )
+
+
+def row(runs, key) -> str:
+    """A figure of all seeds side by side."""
+    return " ".join(f"{run[key]:.2f}" for run in runs)
+
+
+def mean(runs, key) -> str:
+    """The mean of a figure over the seeds."""
+    return f"{numpy.mean([run[key] for run in runs]):.2f}"
+
+
+def picture(out: Path, images: int, seed: int) -> numpy.ndarray:
+    """Three nerves in rows, close by: image, truth, and what each way makes of it."""
+    data = phantom(images, seed=seed)
+    held_out = data.take(range(len(data) * 3 // 4, len(data)))
+    shown = [i for i, mask in enumerate(held_out.labels) if mask.any()][:3]
+    rows = []
+    for i in shown:
+        rows_of, columns_of = window(held_out.labels[i])
+        rows.append([held_out.images[i, 0][rows_of, columns_of], held_out.labels[i][rows_of, columns_of]])
+        for name in WAYS:
+            with numpy.load(out / f"{name}, seed {seed}.npz") as file:
+                rows[-1].append(full_contrast(file["p"][i][rows_of, columns_of], file["p"][i]))
+    return grid([[grey(one) for one in line] for line in rows], names=("image", "truth", *WAYS), width=110)
+
+
+@guarded
+def main(argv=None):
+    parser = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=positive, default=5, metavar="N", help="how many seeds (default 5)")
+    parser.add_argument(
+        "--epochs", type=positive, default=10, metavar="N", help="passes over the images (default 10)"
+    )
+    parser.add_argument(
+        "--images", type=positive, default=200, metavar="N", help="three quarters train (default 200)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/squares"), metavar="DIR", help="(default runs/squares)"
+    )
+    args = parser.parse_args(argv)
+    make(args.out)
+    log = Log(args.out)
+    settings = {"epochs": args.epochs, "images": args.images, "out": str(args.out)}
+    runs = {
+        f"{way}, seed {seed}": settings | {"way": way, "seed": seed}
+        for seed in range(args.seeds)
+        for way in WAYS
+    }
+    there = {"there": lambda name, settings: (args.out / f"{name}.npz").exists()}
+    results = run_experiments(work, runs, table=args.out / "runs.csv", say=log.say, **there)
+    table = {way: [results[f"{way}, seed {seed}"] for seed in range(args.seeds)] for way in WAYS}
+    log.say("\n" + answer(table))
+    write_image(args.out / "squares.png", picture(args.out, args.images, 0))
+    log.say(f"\n{args.out / 'squares.png'} shows three nerves.")
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Pictures to look at while one works: a panel, an overlay, feature maps, the receptive field, a threshold.
+
+Each function takes arrays and returns a `Picture`, which a notebook shows where a cell ends in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from autograd import make_vjp
+from PIL import Image
+
+from tinyseg.app.report import Shown, page, slider
+from tinyseg.io import pictures
+from tinyseg.io.pictures import PREDICTION, TRUTH, grey, visible, write_image
+from tinyseg.ops import UNLABELLED
+from tinyseg.training import most_probable
+
+
+@dataclass(frozen=True, repr=False)
+class Picture:
+    """Pixels that a notebook shows as a picture, (H, W, 3) uint8."""
+
+    pixels: np.ndarray
+
+    def __repr__(self) -> str:
+        return "Picture({1} x {0} pixels)".format(*self.pixels.shape)
+
+    def _repr_png_(self) -> bytes:
+        return png(self.pixels)
+
+    def save(self, path: str | Path) -> None:
+        """Write it, whole or not at all, in the format of the path's suffix."""
+        write_image(path, self.pixels)
+
+
+@dataclass(frozen=True, repr=False)
+class Page:
+    """A page of HTML that a notebook shows in a frame of its own, as high as so many pixels."""
+
+    html: str = field(repr=False)
+    height: int
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.html):,} characters of HTML; a notebook shows it)"
+
+    def _repr_html_(self) -> str:
+        style = f"width: 100%; height: {self.height}px; border: 0; background: white"
+        return f'<iframe srcdoc="{escape(self.html)}" style="{style}" title="a page with a slider"></iframe>'
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A picture (H, W, 3) uint8 as a PNG file."""
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, "png", optimize=True)
+    return content.getvalue()
+
+
+def overlay(image, truth=None, prediction=None) -> Picture:
+    """An image with the outlines of masks on it: yellow is the truth, blue the prediction.
+
+    Args:
+        image: (channels, H, W) in [0, 1].
+        truth, prediction: (H, W), labels or bools: what is not 0 is in, UNLABELLED is not; or None.
+    """
+    return Picture(_enlarged(_outlined(image, truth, prediction)))
+
+
+def panel(data, p=None, *, threshold: float = 0.5, most: int = 6) -> Picture:
+    """The first images of a dataset in rows: image, truth; and of probabilities also the mask and an overlay.
+
+    Args:
+        data: a `Dataset`.
+        p: the probabilities of its images, as `predict` gives them, (N, 1 or classes, H, W); or None.
+        threshold: of two classes, where the mask begins.
+        most: how many images at most.
+    """
+    names, rows = data.class_names, []
+    for i in range(min(most, len(data))):
+        image, labels = data.images[i], data.labels[i]
+        row = [grey(visible(image)), _mask(labels, len(names))]
+        if p is not None:
+            found = most_probable(p[i], threshold)
+            on = pictures.tinted(visible(image), found, len(names))
+            row += [grey(p[i][0])] if len(names) == 2 else []
+            row += [_mask(found, len(names)), _outlined(image, labels, found) if len(names) == 2 else on]
+        rows.append(row)
+    captions = ["image", "truth"]
+    if p is not None:
+        captions += ["probability"] if len(names) == 2 else []
+        captions += [f"above {threshold:g}" if len(names) == 2 else "prediction", "on the image"]
+    picture = pictures.grid(rows, names=tuple(captions), width=128)
+    if len(names) > 2:
+        picture = np.concatenate([picture, pictures.legend(names, picture.shape[1])])
+    return Picture(picture)
+
+
+def feature_maps(features: Mapping[str, Any], image: int = 0, *, most: int = 8) -> Picture:
+    """The feature maps of every layer, each layer under its name.
+
+    Each map is spread from its lowest value (black) to its highest (white).
+
+    Args:
+        features: as `net.features(params, state, x)` gives them: arrays (N, channels, H, W) by name.
+        image: of which of the N images.
+        most: how many channels of a layer at most; so many maps stand side by side.
+    """
+    lines: list[list[tuple[str, list[np.ndarray]]]] = [[]]
+    for name, maps in features.items():
+        shown = [grey(pictures.full_contrast(one, one)) for one in maps[image, :most]]
+        if lines[-1] and sum(len(others) for _, others in lines[-1]) + len(shown) > most:
+            lines.append([])
+        lines[-1].append((name, shown))
+    sheets = []
+    for line in lines:
+        blank = np.full_like(line[0][1][0], 255)
+        maps = [one for _, shown in line for one in shown]
+        row = pictures.grid([maps + [blank] * (most - len(maps))], width=96)
+        share = row.shape[1] / most
+        heads = [pictures.captions((name,), round(share * len(shown)), 14) for name, shown in line]
+        head = np.full((max(map(len, heads)), row.shape[1], 3), 255, np.uint8)
+        left = 0
+        for one in heads:
+            head[: len(one), left : left + one.shape[1]] = one[:, : head.shape[1] - left]
+            left += one.shape[1]
+        sheets += [head, row]
+    return Picture(np.concatenate(sheets))
+
+
+def influence(net, params, state, images) -> np.ndarray:
+    """How much each pixel of the image moves the output at the middle: its receptive field, measured, (H, W).
+
+        the mean over images and channels of |d (sum of the output at the middle) / d x|
+
+    Args:
+        net, params, state: a network, which is run in evaluation.
+        images: (N, channels, H, W), of the parameters' dtype.
+    """
+    vjp, y = make_vjp(lambda x: net(params, state, x, train=False, rng=None)[0])(np.asarray(images))
+    g = np.zeros_like(y)
+    g[:, :, y.shape[2] // 2, y.shape[3] // 2] = 1
+    return np.abs(vjp(g)).mean(axis=(0, 1))  # (N, channels, H, W) -> (H, W)
+
+
+def receptive_field(net, params, state, images) -> Picture:
+    """The picture of `influence`, on a scale of powers of ten: white is most, black a 10,000th or less."""
+    seen = influence(net, params, state, images)
+    with np.errstate(divide="ignore"):
+        level = 1 + np.log10(seen / (seen.max() or 1)) / 4
+    return Picture(_enlarged(grey(np.clip(level, 0, 1))))
+
+
+def threshold_slider(data, p, *, marks: Mapping[str, float] | None = None, most: int = 6) -> Page:
+    """Images of two classes with a slider for the threshold, which moves the mask and its Dice.
+
+    Args:
+        data: a `Dataset` of two classes.
+        p: the probabilities of its images, (N, 1, H, W).
+        marks: thresholds by name, each with a button; by default 0.5.
+        most: how many images at most.
+    """
+    count = min(most, len(data))
+    shown = [Shown(data.names[i], data.images[i].mean(axis=0), p[i][0], data.labels[i]) for i in range(count)]
+    content = slider(shown, dict(marks or {"0.5": 0.5}))
+    return Page(page("Threshold", [content]), height=330 + 230 * -(-count // 3))
+
+
+def _outlined(image, truth, prediction) -> np.ndarray:
+    picture = grey(visible(np.asarray(image)))
+    for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
+        if mask is not None:
+            inside = (np.asarray(mask) != 0) & (np.asarray(mask) != UNLABELLED)
+            picture = _edge(picture, inside, colour)
+    return picture
+
+
+def _edge(picture, inside, colour) -> np.ndarray:
+    drawn = pictures.overlay(picture / 255, inside, colour)
+    only = (drawn == np.array(colour)).all(axis=-1, keepdims=True)  # (H, W, 3) -> (H, W, 1): the edge alone
+    return np.where(only, drawn, picture)
+
+
+def _mask(labels, classes: int) -> np.ndarray:
+    if classes > 2:
+        return pictures.label_map(labels, classes)
+    return grey(np.where(labels == UNLABELLED, 0.5, labels))
+
+
+def _enlarged(picture: np.ndarray, side: int = 384) -> np.ndarray:
+    factor = max(1, side // max(picture.shape[:2]))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
