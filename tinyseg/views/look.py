@@ -58,7 +58,8 @@ class Page:
 def png(pixels: np.ndarray) -> bytes:
     """A picture (H, W, 3) uint8 as a PNG file."""
     content = BytesIO()
-    Image.fromarray(pixels).save(content, "png", optimize=True)
+    grey = (pixels == pixels[..., :1]).all()  # one channel then says all
+    Image.fromarray(pixels[..., 0] if grey else pixels).save(content, "png", optimize=True)
     return content.getvalue()
 
 

@@ -201,7 +201,8 @@ def laid_out(steps: list[Step], cotangents: dict, ways: dict) -> tuple[int, int,
     for path in paths.values():
         for one, other in zip(path, path[1:]):
             above.setdefault(other, []).append(one)
-    wide, high, across = 150, 116, {}
+    wide, high = 150, 116
+    across: dict[Any, float] = {}  # of each place its middle
     width = wide * max(map(len, rows))
     for row in rows:  # each beside its parents, in the order of their places
         row.sort(key=lambda one: np.mean([across[other] for other in above.get(one, [])] or [0]))
