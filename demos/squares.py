@@ -11,6 +11,7 @@ Then we train the network in ten ways. Each way takes one explanation away, or m
 """
 
 from argparse import RawDescriptionHelpFormatter
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from scipy.stats import ttest_1samp
 from tinyseg import begin, fit, modified, predict
 from tinyseg.app.experiments import run_experiments
 from tinyseg.app.flags import Parser, positive
-from tinyseg.app.run import Log, guarded, make
+from tinyseg.app.run import Log, guarded, make, versions
 from tinyseg.data import phantom, random_symmetry
 from tinyseg.fast import FAST
 from tinyseg.fast.memory import keep_memory
@@ -91,6 +92,7 @@ def steps(maps) -> float:
 
 # 3. The explanations: what is trained, by name, and how it differs from the article's modified network.
 
+REMEDIES = ("dilations that fall again", "two dense layers in front", "two dense layers behind")
 BASE, PADDINGS = "as it is", ("padding by the edge", "padding by reflection")
 WAYS: dict[str, dict] = {
     BASE: {},
@@ -240,32 +242,54 @@ def answer(table: dict[str, list[dict]]) -> str:
     variation, needed = walk(y[None])
     row_of_ones = " ".join(f"{one:.0f}" for one in y)
     steps = {name: f"{mean(table[name], 'steps')} {name}" for name in (BASE, *PADDINGS)}
+    verdicts = [verdict(table, *compared) for compared in COMPARED]
     return "\n".join(
         [
             *lines,
             "",
             "Is it so? The mean difference of the comb between two ways, and its 95% interval:",
             "",
-            *(f"- {verdict(table, *compared)}" for compared in COMPARED),
+            *(f"- {sentence}" for _, sentence in verdicts),
             "- transposed convolution: there is none here. One of stride 2 with a kernel of three makes",
             f"  {row_of_ones} of a row of ones: a comb of {variation / needed - 1:.1f}.",
             f"- the steps at the lines of zero padding (1: none): {', '.join(steps.values())}.",
+            "",
+            *summary(table, verdicts),
         ]
     )
 
 
-def verdict(table, explanation: str, name: str, other: str, claim: str) -> str:
-    """A sentence on a claim: a paired t-test of the comb over the seeds, and the difference of Dice."""
+def summary(table, verdicts) -> list[str]:
+    """Which explanations are shown, and what each remedy does to comb and Dice."""
+    asked = Counter(explanation for explanation, *_ in COMPARED)
+    shown = Counter(compared[0] for compared, (yes, _) in zip(COMPARED, verdicts) if yes)
+    words = [f"{name} {shown[name]} of {count}" for name, count in asked.items()]
+    before, dice = (numpy.mean([run[key] for run in table[BASE]]) for key in ("comb", "dice"))
+    after = {name: (table[name], "comb", "dice") for name in REMEDIES}
+    after["a blur by 1 2 1 after training"] = (table[BASE], "smooth_comb", "smooth_dice")
+    remedies = [
+        f"- {name}: comb {numpy.mean([run[comb] for run in runs]):.2f}, "
+        f"Dice {numpy.mean([run[key] for run in runs]) - dice:+.2f}"
+        for name, (runs, comb, key) in after.items()
+    ]
+    return [
+        f"What makes the comb: claims that the seeds bear out, {', '.join(words)}.",
+        f"What takes it away (it is {before:.2f}, at a Dice of {dice:.2f}):",
+        "",
+        *remedies,
+    ]
+
+
+def verdict(table, explanation: str, name: str, other: str, claim: str) -> tuple[bool, str]:
+    """Whether the seeds bear a claim out, by a paired t-test of the comb, and a sentence on it."""
     combs, dices = (
         numpy.subtract(*([run[key] for run in table[one]] for one in (name, other)))
         for key in ("comb", "dice")
     )
     low, high = ttest_1samp(combs, 0).confidence_interval(0.95) if len(combs) > 1 else (-numpy.inf, numpy.inf)
-    word = "yes" if (low > 0 if "more" in claim else high < 0) else "not shown"
-    return (
-        f"{explanation}: {claim}: {word}. Comb {combs.mean():+.2f} ({low:+.2f} to {high:+.2f}), "
-        f"Dice {dices.mean():+.2f}."
-    )
+    yes = bool(low > 0 if "more" in claim else high < 0)
+    interval = f"Comb {combs.mean():+.2f} ({low:+.2f} to {high:+.2f}), Dice {dices.mean():+.2f}."
+    return yes, f"{explanation}: {claim}: {'yes' if yes else 'not shown'}. {interval}"
 
 
 def row(runs, key) -> str:
@@ -309,6 +333,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     make(args.out)
     log = Log(args.out)
+    log.say(" ".join(f"{name} {version}" for name, version in versions().items()))
     settings = {"epochs": args.epochs, "images": args.images, "out": str(args.out)}
     runs = {
         f"{way}, seed {seed}": settings | {"way": way, "seed": seed}

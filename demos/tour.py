@@ -11,7 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 
 TOUR = Path(__file__).with_name("tour.ipynb")
-LARGEST = 150_000  # letters of a picture that is stored
+LARGEST = 200_000  # letters of a picture that is stored
 
 
 def run(notebook, *, seconds: int = 300) -> None:
@@ -34,7 +34,9 @@ def pictures_alone(notebook) -> None:
             picture = output.get("data", {}).get("image/png")
             if picture and len(picture) <= LARGEST:
                 text = output.data.get("text/plain", "a picture")
-                kept.append(nbformat.v4.new_output("display_data", {"image/png": picture, "text/plain": text}))
+                kept.append(
+                    nbformat.v4.new_output("display_data", {"image/png": picture, "text/plain": text})
+                )
         cell.outputs, cell.execution_count = kept, None
 
 

@@ -72,13 +72,23 @@ def test_convolution_on_paper_comes_out_as_printed(capsys):
         assert capsys.readouterr().out == printed
 
 
+def test_the_network_page_prints_what_it_says(capsys):
+    ((code, printed),) = re.findall(
+        r"^```python\n(.*?)^```\n\n```text\n(.*?)^```",
+        (ROOT / "docs/network.md").read_text(),
+        flags=re.M | re.S,
+    )
+    exec(code, {})
+    assert capsys.readouterr().out == printed
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page}: {target}"
 
 
-OFF_THE_PATH = ("fast", "gradcheck", "io", "parallel", "app")
+OFF_THE_PATH = ("fast", "gradcheck", "io", "parallel", "app", "views")
 
 
 def test_reading_order_needs_nothing_that_comes_later():

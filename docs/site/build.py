@@ -1,8 +1,9 @@
 """Build the site: `python docs/site/build.py`. It is then in docs/site/_build/html, and needs no internet.
 
-The pages are the repository's own: README.md is the home page, docs/ and demos/tour.ipynb are the others. They are
-written for a reader of the repository, so their links lead to files. Here each link to a file becomes a link to
-a page: that of the file, or one that shows its source. Sphinx then makes HTML of all pages, and runs the tour.
+The pages are the repository's own: README.md is the home page, docs/ and demos/tour.ipynb are the others.
+They are written for a reader of the repository, so their links lead to files. Here each link to a file
+becomes a link to a page: that of the file, or one that shows its source. Sphinx then makes HTML of all pages,
+and runs the tour.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ NAMES = {
     "benchmarks/README.md": "speed.md",
     "demos/tour.ipynb": "tour.ipynb",
     **{f"docs/{path.name}": path.name for path in (ROOT / "docs").glob("*.*")},
-    **{f"docs/drawings/{path.name}": f"drawings/{path.name}" for path in (ROOT / "docs/drawings").glob("*.svg")},
+    **{
+        f"docs/drawings/{path.name}": f"drawings/{path.name}"
+        for path in (ROOT / "docs/drawings").glob("*.svg")
+    },
     **{f"docs/logs/{path.name}": f"logs/{path.name}.md" for path in (ROOT / "docs/logs").glob("*.txt")},
 }
 LANGUAGES = {".py": "python", ".html": "html", ".toml": "toml", ".yml": "yaml", ".cff": "yaml", ".sh": "bash"}
@@ -39,7 +43,9 @@ class Site:
     """The pages, and the sources that they link to."""
 
     def __init__(self):
-        self.wanted: list[str] = [f"tinyseg/{path.relative_to(ROOT / 'tinyseg').as_posix()}" for path in reading_path()]
+        self.wanted: list[str] = [
+            f"tinyseg/{path.relative_to(ROOT / 'tinyseg').as_posix()}" for path in reading_path()
+        ]
 
     def page_of(self, file: str) -> str:
         """The page of a file or folder of the repository; a source is remembered, to be made a page later."""
@@ -100,15 +106,21 @@ class Site:
             language = LANGUAGES.get(source.suffix, "text")
             place.write_text(shown(file, source.read_text(encoding="utf-8"), language), encoding="utf-8")
             return
-        tracked = subprocess.run(["git", "ls-files", file], cwd=ROOT, capture_output=True, text=True, check=True)
+        tracked = subprocess.run(
+            ["git", "ls-files", file], cwd=ROOT, capture_output=True, text=True, check=True
+        )
         files = [one for one in tracked.stdout.split() if one.endswith(".py") and (ROOT / one).stat().st_size]
         lines = [f"- [{one}]({os.path.relpath(PAGES / self.page_of(one), place.parent)})" for one in files]
-        place.write_text("\n".join(["---\norphan: true\n---\n", f"# {file}", "", *lines, ""]), encoding="utf-8")
+        place.write_text(
+            "\n".join(["---\norphan: true\n---\n", f"# {file}", "", *lines, ""]), encoding="utf-8"
+        )
 
 
 def reading_path() -> list[Path]:
     """The files of the README's reading order, as they stand there."""
-    table = re.findall(r"^\| \[(tinyseg/[\w/]+\.py)\]", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)
+    table = re.findall(
+        r"^\| \[(tinyseg/[\w/]+\.py)\]", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M
+    )
     return [ROOT / file for file in table]
 
 

@@ -4,11 +4,12 @@ FORMULAS = {
     "ops.conv2d": r"y_{n,o,p,q} = \mathrm{bias}_o + \sum_{c,i,j} \mathrm{weight}_{o,c,i,j}\;"
     r" x_{n,\,c,\;p + d(i - \lfloor k_h / 2 \rfloor),\;q + d(j - \lfloor k_w / 2 \rfloor)},"
     r" \qquad d = \mathrm{dilation}",
-    "ops.batch_norm": r"y = \gamma\, \frac{x - \mathrm{mean}}{\sqrt{\mathrm{variance} + \varepsilon}} + \beta,"
-    r" \qquad \text{mean and biased variance over } (N, H, W)",
-    "ops.instance_norm": r"y = \gamma\, \frac{x - \mathrm{mean}}{\sqrt{\mathrm{variance} + \varepsilon}} + \beta,"
-    r" \qquad \text{mean and biased variance over } (H, W)",
-    "ops.fixed_norm": r"y = \gamma\, \frac{x - \mathrm{mean}}{\sqrt{\mathrm{variance} + \varepsilon}} + \beta",
+    "ops.batch_norm": r"y = \gamma\, \frac{x - \mathrm{mean}}{\sqrt{\mathrm{variance} + \varepsilon}}"
+    r" + \beta, \qquad \text{mean and biased variance over } (N, H, W)",
+    "ops.instance_norm": r"y = \gamma\, \frac{x - \mathrm{mean}}{\sqrt{\mathrm{variance} + \varepsilon}}"
+    r" + \beta, \qquad \text{mean and biased variance over } (H, W)",
+    "ops.fixed_norm": r"y = \gamma\, \frac{x - \mathrm{mean}}{\sqrt{\mathrm{variance} + \varepsilon}}"
+    r" + \beta",
     "ops.dropout": r"y = \frac{x \cdot \mathrm{kept}}{1 - \mathrm{rate}}, \qquad"
     r" \mathrm{kept} = 1 \text{ with probability } 1 - \mathrm{rate}, \text{ else } 0",
     "ops.cross_entropy": r"\mathrm{loss} = - \frac{\sum_{\text{pixels}} \mathrm{weight}_{\mathrm{label}}\;"
@@ -20,9 +21,10 @@ FORMULAS = {
     r" \mathrm{entropy\,weight} \cdot \mathrm{entropy}(\text{the others})",
     "layers.BatchNorm": r"\mathrm{running} \leftarrow \mathrm{momentum} \cdot \mathrm{running} +"
     r" (1 - \mathrm{momentum}) \cdot \mathrm{batch}",
-    "optim.Adam": r"m \leftarrow \beta_1 m + (1 - \beta_1) \nabla, \quad v \leftarrow \beta_2 v + (1 - \beta_2)"
-    r" \nabla^2, \quad x \leftarrow x - \mathrm{rate}\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} +"
-    r" \varepsilon} - \mathrm{rate} \cdot \mathrm{decay} \cdot x",
+    "optim.Adam": r"m \leftarrow \beta_1 m + (1 - \beta_1) \nabla, \quad"
+    r" v \leftarrow \beta_2 v + (1 - \beta_2) \nabla^2, \quad"
+    r" x \leftarrow x - \mathrm{rate}\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \varepsilon}"
+    r" - \mathrm{rate} \cdot \mathrm{decay} \cdot x",
     "views.influence": r"\mathrm{mean}_{n, c} \left| \frac{\partial \sum_o y_{n,o,H/2,W/2}}"
     r"{\partial x_{n,c,p,q}} \right|",
 }

@@ -24,6 +24,7 @@ from tinyseg.app.progress import FRAMES
 from tinyseg.app.run import Log, Run, guarded, one_line, say, shown
 from tinyseg.errors import InputError
 from tinyseg.io.checkpoint import read_checkpoint, write_checkpoint
+from tinyseg.training import Diverged
 
 LONG = [*SMALL, "--images", "20", "--epochs", "4"]
 unix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
@@ -186,6 +187,46 @@ def test_a_stop_before_the_first_state_is_saved_leaves_what_was_there(earlier, t
         train_modified.main([*LONG, "--out", str(home)])
     assert caught.value.code == 130 and contents(home) == contents(earlier)
     assert "unfinished" not in files(home)
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """As if this were a cell of a notebook."""
+    monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--size", "3"], "argument --size"),
+        (["--data", "nowhere"], "nowhere: expected a folder"),
+        (["--unknown"], "unrecognized arguments"),
+    ],
+)
+def test_in_a_notebook_an_error_is_an_exception(flags, said, notebook, tmp_path):
+    with pytest.raises(InputError, match=said):
+        train_modified.main([*flags, "--out", str(tmp_path / "run")])
+
+
+def test_in_a_notebook_help_ends_nothing_and_a_training_diverges_with_its_error(notebook, tmp_path, capsys):
+    assert train_modified.main(["--help"]) is None
+    assert "--epochs" in capsys.readouterr().out
+    with pytest.raises(Diverged):
+        train_modified.main([*LONG, "--rate", "1e30", "--out", str(tmp_path / "run")])
+
+
+def test_in_a_notebook_what_cannot_be_segmented_is_an_exception(notebook, earlier, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InputError):
+        main(
+            [
+                "segment",
+                str(earlier / "model.npz"),
+                str(tmp_path / "text.png"),
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
 
 
 def test_resume_of_what_came_to_its_end_does_nothing(earlier, capsys):

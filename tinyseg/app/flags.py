@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from tinyseg.app.run import flags_of, one_line, say
+from tinyseg.app.run import flags_of, in_notebook, one_line, say
 from tinyseg.errors import InputError
 from tinyseg.fast import FAST
 from tinyseg.networks import FIBONACCI, DilatedFCN
@@ -18,9 +18,11 @@ from tinyseg.optim import Adam, GradientDescent, constant, cosine, linear_end
 
 
 class Parser(argparse.ArgumentParser):
-    """One line for a mistake, without the usage above it."""
+    """One line for a mistake, without the usage above it; in a notebook an exception."""
 
     def error(self, message):
+        if in_notebook():
+            raise InputError(f"{message} (--help lists the flags)")
         self.exit(2, one_line(f"error: {message} (--help lists the flags)") + "\n")
 
     def parse_known_args(self, args=None, namespace=None):

@@ -9,6 +9,7 @@ places of the earlier run's. A kill at any moment leaves one or the other whole.
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import re
@@ -34,11 +35,30 @@ RESULTS = (
 )  # fmt: skip
 
 
+def in_notebook() -> bool:
+    """Whether this runs in IPython, as a cell of a notebook does."""
+    return hasattr(builtins, "__IPYTHON__")
+
+
+def without_status(main, argv):
+    """main(argv), with an InputError in place of a status that is not 0."""
+    try:
+        return main(argv)
+    except SystemExit as end:
+        if end.code:
+            raise InputError("not all could be done; the lines above say what and why") from None
+
+
 def guarded(main):
-    """Turn what a user can mend into one line and a status: 2 for bad input, 1 for a run that diverged."""
+    """Turn what a user can mend into one line and a status: 2 for bad input, 1 for a run that diverged.
+
+    In a notebook, which no status ends, whoever called gets an exception.
+    """
 
     @wraps(main)
     def run(argv=None):
+        if in_notebook():
+            return without_status(main, argv)
         if getattr(sys.stdout, "errors", None) == "strict":  # names may hold bytes that are no characters
             sys.stdout.reconfigure(errors="backslashreplace")
         try:

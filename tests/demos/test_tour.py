@@ -1,0 +1,147 @@
+"""The tour: its exercises accept what is right and say what is wrong; from the top, it tells its story."""
+
+import json
+import re
+from base64 import b64decode
+from pathlib import Path
+
+import autograd.numpy as np
+import exercises
+import numpy
+import pytest
+from autograd.extend import defvjp, primitive
+
+from tinyseg import modified, original
+
+DEMOS = Path(__file__).parent.parent.parent / "demos"
+NOTEBOOK = json.loads((DEMOS / "tour.ipynb").read_text(encoding="utf-8"))
+CELLS = [cell | {"source": "".join(cell["source"])} for cell in NOTEBOOK["cells"]]
+
+
+def tagged(kind):
+    """The sources of cells with tags such as exercise-3, by their number."""
+    tags = [(tag, cell["source"]) for cell in CELLS for tag in cell["metadata"].get("tags", [])]
+    return {int(tag.rpartition("-")[2]): source for tag, source in tags if tag.startswith(f"{kind}-")}
+
+
+ANSWERS = {
+    number: re.search(r"```python\n(.*?)```", text, flags=re.S)[1]
+    for number, text in tagged("answer").items()
+}
+
+
+def test_it_is_stored_without_outputs_but_small_pictures():
+    outputs = [output for cell in CELLS for output in cell.get("outputs", [])]
+    assert outputs and all(set(output["data"]) == {"image/png", "text/plain"} for output in outputs)
+    assert all(b64decode(output["data"]["image/png"])[1:4] == b"PNG" for output in outputs)
+    assert (DEMOS / "tour.ipynb").stat().st_size < 600_000
+    assert all(cell["execution_count"] is None for cell in CELLS if cell["cell_type"] == "code")
+
+
+def test_ten_exercises_have_an_answer_each_that_is_folded_away():
+    assert list(tagged("exercise")) == list(ANSWERS) == list(range(1, 11))
+    folded = "<details>\n<summary>Answer</summary>\n\n"
+    assert all(text.startswith(folded) for text in tagged("answer").values())
+
+
+def test_links_of_the_tour_lead_somewhere():
+    text = "".join(cell["source"] for cell in CELLS if cell["cell_type"] == "markdown")
+    assert all((DEMOS / target).exists() for target in re.findall(r"\]\((?!http|#)([^)#]+)", text))
+
+
+def look(x, down, right):
+    far = max(abs(down), abs(right))
+    height, width = x.shape
+    return numpy.pad(x, far)[far + down : far + down + height, far + right : far + right + width]
+
+
+def names():
+    """What the cells before an exercise define."""
+    return {
+        "exercises": exercises, "numpy": numpy, "np": np, "look": look, "original": original,
+        "modified": modified, "autograd_primitive": primitive, "defvjp": defvjp,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(1, 11))
+def test_the_answer_is_right_and_three_dots_are_none(number, capsys):
+    exec(ANSWERS[number], names())
+    assert capsys.readouterr().out == f"Exercise {number}: right.\n"
+    exec(tagged("exercise")[number], names())
+    assert capsys.readouterr().out.startswith(f"Exercise {number}: write your answer in place of the dots")
+
+
+WRONG = [  # exercise, what stands in the answer, what somebody writes instead, what the check says
+    (1, "-g * a / b**2", "g * a / b**2", "of b has the wrong sign"),
+    (1, "lambda g: g / b", "lambda g: 1 / b", "of a lacks the factor g"),
+    (1, "-g * a / b**2", "-g * a / b", "should be"),
+    (1, "lambda g: g / b", "lambda g: None", "is None"),
+    (2, "= 1, 2", "= 0, 2", "used twice"),
+    (2, "= 1, 2", "= 1, 0", "0 for b"),
+    (3, "w[i, j]", "w[2 - i, 2 - j]", "turned by 180 degrees"),
+    (3, "d * (i - 1), d * (j - 1)", "i - 1, j - 1", "Multiply the offsets"),
+    (3, "range(3) for j", "range(2) for j", "pixels are wrong"),
+    (3, "look(x", "look(x[:5]", "shape"),
+    (3, "look(x", "see(x", "NameError"),
+    (4, "d * (i - 1), d * (j - 1)", "-d * (i - 1), -d * (j - 1)", "turned"),
+    (4, "g * look", "look", "middle weight"),
+    (4, "d * (i - 1), d * (j - 1)", "(i - 1), (j - 1)", "others are not"),
+    (4, "return dw", "return dw[0]", "shape"),
+    (5, "s + x * s * (1 - s)", "s * (1 - s)", "The checker says"),
+    (6, " - xhat * numpy.mean(xhat * g)", "", "lacks the part along xhat"),
+    (6, "- numpy.mean(g) ", "", "lacks the mean of g"),
+    (6, "r * (", "(", "should be"),
+    (7, "weights + biases + 2 * outward", "weights", "What else"),
+    (7, "weights + biases + 2 * outward", "weights + biases", "gamma"),
+    (7, "2 * outward", "outward", "has 90"),
+    (8, 'head="linear"', "", "still cross-entropy"),
+    (8, 'original(head="linear")', "modified()", "another dropout"),
+    (8, 'head="linear"', 'head="linear", residual=True', "residual connections"),
+    (8, 'head="linear"', 'head="linear", maps=4', "Another field"),
+    (8, 'original(head="linear")', '"linear"', "Build it"),
+    (9, "2 * numpy.sum(found & truth) / (numpy.sum(found) + numpy.sum(truth))",
+     "numpy.sum(found & truth) / numpy.sum(found | truth)", "IoU"),
+    (9, "2 * numpy.sum(found & truth) / (numpy.sum(found) + numpy.sum(truth))",
+     "numpy.mean(found == truth)", "accuracy"),
+    (9, "return 2", "2", "returns None"),
+    (9, "return 2", "return 1", "should be"),
+    (10, "(1, 3, 9, 18)", "(1, 2, 3)", "sees 13 pixels"),
+    (10, "(1, 3, 9, 18)", "(1, 3, 9, 28)", "holes"),
+    (10, "(1, 3, 9, 18)", "(1, 1, 2, 3, 5, 8, 13)", "works with 7 layers"),
+    (10, "(1, 3, 9, 18)", "(1, 3, 9.5, 18)", "whole number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "right", "instead", "said"), WRONG)
+def test_a_wrong_answer_is_told_what_is_wrong(number, right, instead, said, capsys):
+    code = ANSWERS[number]
+    assert right in code
+    exec(code.replace(right, instead), names())
+    out = capsys.readouterr().out
+    assert out.startswith(f"Exercise {number}: not yet. ") and said in out
+
+
+@pytest.mark.lesson
+def test_with_its_answers_it_runs_from_the_top_and_finds_what_it_says():
+    nbformat = pytest.importorskip("nbformat")
+    from tour import TOUR, pictures_alone, run
+
+    notebook = nbformat.read(TOUR, 4)
+    for cell in notebook.cells:
+        for tag in cell.metadata.get("tags", []):
+            if tag.startswith("exercise-"):
+                cell.source = ANSWERS[int(tag.partition("-")[2])]
+    run(notebook)
+    printed = "".join(
+        output.text for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stdout"
+    )  # fmt: skip
+    assert re.findall(r"^Exercise (\d+): right\.$", printed, flags=re.M) == [str(n) for n in range(1, 11)]
+    good, black = map(float, re.findall(r"Dice on 50 held-out images: ([\d.]+)", printed))
+    assert good > 0.5 and black < 0.05
+    lines = re.findall(r"^(.*?) +(?:sees.*)?Dice ([\d.]+)", printed, flags=re.M)
+    dice = {name.strip(): float(value) for name, value in lines}
+    assert max(dice["all ones"], dice["all fives"]) < 0.3 < 0.5 < dice["Fibonacci to 13"]
+    assert max(dice["original"], dice["residual connections"]) < 0.05 and dice["squared error"] > 0.4
+    pictures_alone(notebook)
+    assert sum(len(cell.get("outputs", [])) for cell in notebook.cells) >= 4

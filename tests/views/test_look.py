@@ -1,0 +1,114 @@
+"""Pictures to look at: they show what is there, where it is."""
+
+import re
+from html import unescape
+from io import BytesIO
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from tinyseg import Dataset, modified, predict, views
+from tinyseg.data import lung_ct, phantom
+from tinyseg.io.pictures import PREDICTION, TRUTH
+from tinyseg.ops import UNLABELLED
+
+NET = modified(dilations=(1, 2), widths=(3,))
+PARAMS, STATE = NET.init(np.random.default_rng(0))
+
+
+def coloured(picture, colour):
+    """Which pixels of a picture have a colour."""
+    return (picture.pixels == np.array(colour)).all(axis=-1)
+
+
+def test_a_picture_is_a_png_and_says_its_size_in_a_line(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    picture = views.Picture(pixels)
+    np.testing.assert_array_equal(imageio.imread(BytesIO(picture._repr_png_())), pixels)
+    picture.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(imageio.imread(tmp_path / "a.png"), pixels)
+    assert repr(picture) == "Picture(7 x 5 pixels)"
+
+
+def test_an_overlay_outlines_the_masks_and_leaves_the_rest():
+    image = np.full((1, 64, 64), 0.5, np.float32)
+    truth = np.zeros((64, 64), np.uint8)
+    truth[10:20, 10:20], truth[40:50, 40:50] = 1, UNLABELLED
+    found = np.zeros((64, 64), bool)
+    found[30:34, 8:16] = True
+    picture = views.overlay(image, truth, found)
+    assert picture.pixels.shape == (384, 384, 3)  # 6 times as large
+    edges = np.zeros((64, 64), bool)
+    edges[10:20, 10:20] = True
+    edges[11:19, 11:19] = False
+    np.testing.assert_array_equal(coloured(picture, TRUTH)[::6, ::6], edges)
+    assert coloured(picture, PREDICTION)[::6, ::6].sum() == 2 * 8 + 2 * 2
+    rest = ~coloured(picture, TRUTH) & ~coloured(picture, PREDICTION)
+    assert (picture.pixels[rest] == 128).all()
+
+
+def test_a_panel_has_a_row_for_each_image_and_a_column_for_each_thing():
+    data = phantom(5, seed=1)
+    plain = views.panel(data, most=3).pixels
+    p = predict(NET, PARAMS, STATE, data.images)
+    full = views.panel(data, p, most=3).pixels
+    assert plain.shape[1] == 2 * 128 + 3 * 4 and full.shape[1] == 5 * 128 + 6 * 4
+    row = plain[-4 - 128 : -4]  # the last of three
+    np.testing.assert_array_equal(row[::2, 4 + 128 + 4 : -4 : 2, 0] > 0, data.labels[2] > 0)
+
+
+def test_a_panel_of_many_classes_is_in_their_colours():
+    data = lung_ct(2, size=64, seed=0)
+    p = np.eye(data.classes, dtype=np.float32)[data.labels % data.classes].transpose(0, 3, 1, 2)
+    assert len(np.unique(views.panel(data, p).pixels.reshape(-1, 3), axis=0)) > data.classes
+
+
+def test_feature_maps_show_every_layer_side_by_side():
+    x = phantom(2, seed=1).images
+    features = NET.features(PARAMS, STATE, x)
+    picture = views.feature_maps(features, image=1, most=8)
+    assert picture.pixels.shape[1] == 8 * 132 + 4
+    row = picture.pixels[-4 - 128 : -4]  # its last line: head1 and the output
+    shown, maps = row[::2, 4:132:2, 0], features["head1"][1, 0]
+    spread = (maps - maps.min()) / ((maps.max() - maps.min()) or 1)
+    np.testing.assert_allclose(shown / 255, spread, atol=0.003)
+
+
+def test_the_measured_receptive_field_is_the_theoretical_one():
+    x = np.random.default_rng(0).normal(size=(2, 1, 21, 23)).astype(np.float32)
+    seen = views.influence(NET, PARAMS, STATE, x) > 0
+    far = np.abs(np.indices(seen.shape) - np.array([10, 11])[:, None, None]).max(axis=0)
+    assert not seen[far > NET.receptive_field // 2].any() and seen[10, 11]
+    assert seen.any(axis=0).sum() == seen.any(axis=1).sum() == NET.receptive_field == 7
+
+
+def test_influence_is_what_a_small_change_of_a_pixel_moves():
+    net = modified(dilations=(1,), widths=(2,))
+    params, state = (
+        {k: np.asarray(a, float) for k, a in arrays.items()} for arrays in net.init(np.random.default_rng(3))
+    )
+    x = np.random.default_rng(1).normal(size=(1, 1, 9, 9))
+    seen = views.influence(net, params, state, x)
+    for place in ((4, 4), (3, 5), (0, 0)):
+        h = np.zeros_like(x)
+        h[0, 0][place] = 1e-6
+        up, down = (net(params, state, x + s * h)[0][0, :, 4, 4].sum() for s in (1, -1))
+        assert seen[place] == pytest.approx(abs(up - down) / 2e-6, rel=1e-5, abs=1e-9)
+
+
+def test_the_slider_is_a_page_of_its_own_with_all_images():
+    data = phantom(3, seed=1)
+    p = predict(NET, PARAMS, STATE, data.images)
+    page = views.threshold_slider(data, p, marks={"best <1>": 0.25}, most=2)
+    html = page._repr_html_()
+    assert html.startswith("<iframe srcdoc=") and len(repr(page)) < 80
+    inside = unescape(re.search('srcdoc="(.*?)"', html, flags=re.S)[1])
+    assert inside == page.html and inside.count("<canvas") == 2 and "best &lt;1&gt;" in inside
+
+
+def test_images_of_different_sizes_have_a_panel_too():
+    rng = np.random.default_rng(0)
+    images = [rng.random((1, h, w), dtype=np.float32) for h, w in ((20, 30), (40, 24))]
+    data = Dataset(images, [(image[0] > 0.5).astype(np.uint8) for image in images])
+    assert views.panel(data).pixels.shape[2] == 3
