@@ -198,7 +198,7 @@ def notebook(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--size", "3"], "argument --size"),
+        (["--size", "x"], "argument --size"),
         (["--data", "nowhere"], "nowhere: expected a folder"),
         (["--unknown"], "unrecognized arguments"),
     ],
