@@ -44,8 +44,7 @@ def test_a_page_is_whole(page, width, browser, address):  # noqa: F811
     )
     assert overflow <= 0
     broken = browser.execute_script(
-        "return [...document.images].filter(i => i.complete && !i.naturalWidth)"
-        ".map(i => i.src)"
+        "return [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
     )
     assert broken == []
     severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

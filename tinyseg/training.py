@@ -6,7 +6,8 @@
     for snapshot in fit(net, train, start, epochs=25):
         print(snapshot.epoch, snapshot.loss)
 
-Early stopping is a `break`. To keep the best is a comparison. To go on later, hand a snapshot to `fit`.
+Early stopping is a `break`. To keep the best is a comparison. To go on later, hand a snapshot to `fit`. For a
+progress bar, in a terminal or a notebook, loop over `tqdm(fit(...), total=25)`.
 """
 
 from __future__ import annotations
