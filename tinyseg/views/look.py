@@ -134,24 +134,26 @@ def feature_maps(features: Mapping[str, Any], image: int = 0, *, most: int = 8) 
     return Picture(np.concatenate(sheets))
 
 
-def influence(net, params, state, images) -> np.ndarray:
-    """How much each pixel of the image moves the output at the middle: its receptive field, measured, (H, W).
+def influence(net, params, state, images, *, at: tuple[int, int] | None = None) -> np.ndarray:
+    """How much each pixel of the image moves one pixel of the output: its receptive field, measured, (H, W).
 
-        the mean over images and channels of |d (sum of the output at the middle) / d x|
+        the mean over images and channels of |d (sum of the output's channels at the pixel) / d x|
 
     Args:
         net, params, state: a network, which is run in evaluation.
         images: (N, channels, H, W), of the parameters' dtype.
+        at: row and column of the output's pixel; by default the middle.
     """
     vjp, y = make_vjp(lambda x: net(params, state, x, train=False, rng=None)[0])(np.asarray(images))
+    row, column = at or (y.shape[2] // 2, y.shape[3] // 2)
     g = np.zeros_like(y)
-    g[:, :, y.shape[2] // 2, y.shape[3] // 2] = 1
+    g[:, :, row, column] = 1
     return np.abs(vjp(g)).mean(axis=(0, 1))  # (N, channels, H, W) -> (H, W)
 
 
-def receptive_field(net, params, state, images) -> Picture:
+def receptive_field(net, params, state, images, *, at: tuple[int, int] | None = None) -> Picture:
     """The picture of `influence`, on a scale of powers of ten: white is most, black a 10,000th or less."""
-    seen = influence(net, params, state, images)
+    seen = influence(net, params, state, images, at=at)
     with np.errstate(divide="ignore"):
         level = 1 + np.log10(seen / (seen.max() or 1)) / 4
     return Picture(_enlarged(grey(np.clip(level, 0, 1))))
