@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from numbers import Integral
 
 import numpy as np
 from autograd import make_vjp
@@ -79,7 +80,10 @@ def close(one, other) -> bool:
 @exercise(1)
 def divide(makers):
     """Two makers of vjps for a / b, as the tape of forty lines takes them."""
-    need(isinstance(makers, tuple) and len(makers) == 2, "It takes two makers, for a and for b: (..., ...).")
+    need(
+        isinstance(makers, tuple | list) and len(makers) == 2,
+        "It takes two makers, for a and for b: (..., ...).",
+    )
     rng = np.random.default_rng(1)
     a, b, g = rng.normal(size=(3, 4)), rng.normal(size=(3, 4)) + 3, rng.normal(size=(3, 4))
     for maker, name, right in zip(makers, "ab", (g / b, -g * a / b**2)):
@@ -110,7 +114,7 @@ def convolution(function):
     rng = np.random.default_rng(3)
     for dilation in (1, 2, 3):
         x, w = rng.normal(size=(7, 8)), rng.normal(size=(3, 3))
-        y = array_of(function(x, w, dilation), x.shape, "The result")
+        y = array_of(function(x.copy(), w.copy(), dilation), x.shape, "The result")
         right, turned = (
             ops.conv2d(x[None, None], k[None, None], dilation=dilation)[0, 0] for k in (w, w[::-1, ::-1])
         )
@@ -127,7 +131,7 @@ def weight_gradient(function):
     """The cotangent of the 3 x 3 weights of a dilated convolution of one channel."""
     rng = np.random.default_rng(4)
     x, g = rng.normal(size=(6, 7)), rng.normal(size=(6, 7))
-    found = array_of(function(x, g, 2), (3, 3), "The cotangent of the weights")
+    found = array_of(function(x.copy(), g.copy(), 2), (3, 3), "The cotangent of the weights")
     vjp, _ = make_vjp(lambda w: ops.conv2d_scipy(x[None, None], w[None, None], dilation=2))(np.zeros((3, 3)))
     right = vjp(g[None, None])  # autograd finds this one by itself
     need(
@@ -158,7 +162,7 @@ def standardize(vjp):
     x, g = rng.normal(size=20) * 3 + 1, rng.normal(size=20)
     r = x.var() ** -0.5
     xhat = r * (x - x.mean())
-    found = array_of(vjp(g, xhat, r), x.shape, "The cotangent")
+    found = array_of(vjp(g.copy(), xhat.copy(), r), x.shape, "The cotangent")
     h = 1e-6 * np.eye(20)
     stretched = [
         ((x + one - (x + one).mean()) / (x + one).std(), (x - one - (x - one).mean()) / (x - one).std())
@@ -210,7 +214,7 @@ def dice(function):
         found, truth = rng.random((2, 20, 20)) < share
         right, value = (
             confusion_matrix(found.astype(np.uint8), truth.astype(np.uint8)).dice,
-            given(function(found, truth)),
+            given(function(found.copy(), truth.copy())),
         )
         need(value is not None, "Your function returns None. Does it end in return?")
         need(
@@ -227,7 +231,10 @@ def dice(function):
 @exercise(10)
 def schedule(dilations):
     """The fewest dilated 3 x 3 layers that see at least 63 pixels, and all of them."""
-    need(all(isinstance(d, int) and d > 0 for d in dilations), "A dilation is a whole number of at least 1.")
+    need(
+        all(isinstance(d, Integral) and d > 0 for d in dilations),
+        "A dilation is a whole number of at least 1.",
+    )
     ways = np.ones(1)
     for d in dilations:
         taps = np.zeros(2 * d + 1)

@@ -24,7 +24,8 @@ RED = "#d55e00"
 
 def of_dataset(data: Dataset) -> str:
     """What it holds in a line, and its first images with the truth on them."""
-    shown = image_tag(contact_sheet(data), "the first images, and what is known of them") if len(data) else ""
+    first = data.take(range(min(6, len(data))))
+    shown = image_tag(contact_sheet(first), "the first images, and what is known of them") if first else ""
     return f"<p>{escape(repr(data))}</p>{shown}"
 
 
