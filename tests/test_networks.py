@@ -322,3 +322,30 @@ def test_every_layer_is_initialised_as_the_field_says(net, std):
         if name.endswith("weight") and array.size > 50:
             expected = std or np.sqrt(2 / array[0].size)
             np.testing.assert_allclose(array.std(), expected, rtol=6 / np.sqrt(array.size), err_msg=name)
+
+
+@pytest.mark.parametrize("net", [original(), modified(), lungnet(maps=4, classes=6)])
+def test_features_are_what_each_layer_makes_of_what_came_before(net):
+    params, state = net.init(np.random.default_rng(0))
+    x = np.random.default_rng(1).normal(size=(2, 1, 20, 24)).astype("f")
+    features = net.features(params, state, x)
+    assert list(features) == [name for name in net.layers if name != "dropout"]
+    np.testing.assert_array_equal(features["output"], net(params, state, x)[0])
+
+    def layer(name, x):
+        of_it = (
+            {k[len(name) + 1 :]: a for k, a in d.items() if k.startswith(f"{name}.")} for d in (params, state)
+        )
+        return net.layers[name](*of_it, x)[0]
+
+    np.testing.assert_array_equal(features["input"], x + layer("input", x))
+    together = [features["input"]]
+    for i in range(1, 11):
+        np.testing.assert_array_equal(features[f"block{i}"], layer(f"block{i}", together[-1]))
+        together.append(features[f"block{i}"])
+    np.testing.assert_array_equal(features["head1"], layer("head1", np.concatenate(together, axis=1)))
+
+
+def test_the_receptive_field_is_287_pixels():
+    assert lungnet().receptive_field == modified().receptive_field == 287
+    assert modified(dilations=(1,) * 10).receptive_field == 21

@@ -63,8 +63,7 @@ class Site:
             path = os.path.normpath(PurePosixPath(file).parent / target).replace(os.sep, "/")
             if not target or not (ROOT / path).exists():
                 raise SystemExit(f"{file}: the link {target or anchor!r} leads nowhere")
-            relative = os.path.relpath(self.page_of(path), PurePosixPath(page).parent)
-            return relative.replace(os.sep, "/") + anchor
+            return relative(self.page_of(path), page) + anchor
 
         return LINK.sub(new, text)
 
@@ -110,10 +109,15 @@ class Site:
             ["git", "ls-files", file], cwd=ROOT, capture_output=True, text=True, check=True
         )
         files = [one for one in tracked.stdout.split() if one.endswith(".py") and (ROOT / one).stat().st_size]
-        lines = [f"- [{one}]({os.path.relpath(PAGES / self.page_of(one), place.parent)})" for one in files]
+        lines = [f"- [{one}]({relative(self.page_of(one), self.page_of(file))})" for one in files]
         place.write_text(
             "\n".join(["---\norphan: true\n---\n", f"# {file}", "", *lines, ""]), encoding="utf-8"
         )
+
+
+def relative(page: str, other: str) -> str:
+    """The way to a page from another one."""
+    return os.path.relpath(page, PurePosixPath(other).parent).replace(os.sep, "/")
 
 
 def reading_path() -> list[Path]:
