@@ -25,6 +25,6 @@ FORMULAS = {
     r" v \leftarrow \beta_2 v + (1 - \beta_2) \nabla^2, \quad"
     r" x \leftarrow x - \mathrm{rate}\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \varepsilon}"
     r" - \mathrm{rate} \cdot \mathrm{decay} \cdot x",
-    "views.influence": r"\mathrm{mean}_{n, c} \left| \frac{\partial \sum_o y_{n,o,\mathrm{at}}}"
+    "views.influence": r"\mathrm{mean}_{n, c, o} \left| \frac{\partial y_{n,o,\mathrm{row},\mathrm{column}}}"
     r"{\partial x_{n,c,p,q}} \right|",
 }

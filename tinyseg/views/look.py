@@ -137,7 +137,7 @@ def feature_maps(features: Mapping[str, Any], image: int = 0, *, most: int = 8) 
 def influence(net, params, state, images, *, at: tuple[int, int] | None = None) -> np.ndarray:
     """How much each pixel of the image moves one pixel of the output: its receptive field, measured, (H, W).
 
-        the mean over images and channels of |d (sum of the output's channels at the pixel) / d x|
+        the mean over images, their channels and the output's channels o of |d y[o, row, column] / d x|
 
     Args:
         net, params, state: a network, which is run in evaluation.
@@ -146,9 +146,12 @@ def influence(net, params, state, images, *, at: tuple[int, int] | None = None) 
     """
     vjp, y = make_vjp(lambda x: net(params, state, x, train=False, rng=None)[0])(np.asarray(images))
     row, column = at or (y.shape[2] // 2, y.shape[3] // 2)
-    g = np.zeros_like(y)
-    g[:, :, row, column] = 1
-    return np.abs(vjp(g)).mean(axis=(0, 1))  # (N, channels, H, W) -> (H, W)
+    each = []
+    for o in range(y.shape[1]):  # apart: the outputs of two classes may cancel each other
+        g = np.zeros_like(y)
+        g[:, o, row, column] = 1
+        each.append(np.abs(vjp(g)).mean(axis=(0, 1)))  # (N, channels, H, W) -> (H, W)
+    return np.mean(each, axis=0)
 
 
 def receptive_field(net, params, state, images, *, at: tuple[int, int] | None = None) -> Picture:
