@@ -114,3 +114,31 @@ def test_images_of_different_sizes_have_a_panel_too():
     images = [rng.random((1, h, w), dtype=np.float32) for h, w in ((20, 30), (40, 24))]
     data = Dataset(images, [(image[0] > 0.5).astype(np.uint8) for image in images])
     assert views.panel(data).pixels.shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "p", "said"),
+    [
+        (0, None, "expected images to show, got none"),
+        (2, np.zeros((1, 1, 64, 64)), r"\(1, 64, 64\) for each of 2 images.*got 1 of them"),
+        (2, np.zeros((2, 2, 64, 64)), r"got 2 of them, \(2, 64, 64\) first"),
+        (2, np.full((2, 1, 64, 64), np.nan), "not all finite"),
+    ],
+)
+def test_probabilities_that_are_not_the_images_own_are_refused(count, p, said):
+    data = phantom(2).take(range(count))
+    with pytest.raises(ValueError, match=f"panel: .*{said}"):
+        views.panel(data, p)
+    with pytest.raises(ValueError, match=f"threshold_slider: .*{said}"):
+        views.threshold_slider(data, p)
+
+
+def test_a_slider_is_for_two_classes():
+    data = lung_ct(1, size=64)
+    with pytest.raises(ValueError, match="expected two classes, got 6"):
+        views.threshold_slider(data, np.zeros((1, 6, 64, 64)))
+
+
+def test_a_plane_is_an_image_too():
+    plane = phantom(1).images[0, 0]
+    np.testing.assert_array_equal(views.overlay(plane).pixels, views.overlay(plane[None]).pixels)

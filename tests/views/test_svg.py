@@ -119,3 +119,22 @@ def test_a_drawing_shows_itself_and_says_little(tmp_path):
     assert drawing._repr_html_() == drawing.svg and len(repr(drawing)) < 50
     drawing.save(tmp_path / "kernel.svg")
     assert (tmp_path / "kernel.svg").read_text() == drawing.svg
+
+
+def test_what_an_index_sends_back_is_added_up():
+    texts, _ = parsed(views.tape(lambda a: a[0] * a[1] + a[2], numpy.arange(3.0)))
+    assert texts[texts.index("x1") + 1 : texts.index("x1") + 3] == ["(3,)", "g = (3,)"]
+
+
+@pytest.mark.parametrize("dilations", [2, (), (0,), (1.5,), "12"])
+def test_what_are_no_dilations_is_refused(dilations):
+    for draw in (views.kernels, views.fields):
+        with pytest.raises(ValueError, match="expected a tuple of whole dilations"):
+            draw(dilations)
+
+
+def test_an_even_kernel_and_a_missing_name_are_refused():
+    with pytest.raises(ValueError, match="expected an odd size, got 2"):
+        views.kernels((1,), size=2)
+    with pytest.raises(ValueError, match="a name for each of 2 arguments"):
+        views.tape(lambda a, b: a * b, 1.0, 2.0, names=("a",))

@@ -67,10 +67,11 @@ def overlay(image, truth=None, prediction=None) -> Picture:
     """An image with the outlines of masks on it: yellow is the truth, blue the prediction.
 
     Args:
-        image: (channels, H, W) in [0, 1].
+        image: (channels, H, W) or (H, W), in [0, 1].
         truth, prediction: (H, W), labels or bools: what is not 0 is in, UNLABELLED is not; or None.
     """
-    return Picture(_enlarged(_outlined(image, truth, prediction)))
+    image = np.asarray(image)
+    return Picture(_enlarged(_outlined(image[None] if image.ndim == 2 else image, truth, prediction)))
 
 
 def panel(data, p=None, *, threshold: float = 0.5, most: int = 6) -> Picture:
@@ -81,7 +82,11 @@ def panel(data, p=None, *, threshold: float = 0.5, most: int = 6) -> Picture:
         p: the probabilities of its images, as `predict` gives them, (N, 1 or classes, H, W); or None.
         threshold: of two classes, where the mask begins.
         most: how many images at most.
+
+    Raises:
+        ValueError: there are no images, or the probabilities are not theirs.
     """
+    check_probabilities("panel", data, p)
     names, rows = data.class_names, []
     for i in range(min(most, len(data))):
         image, labels = data.images[i], data.labels[i]
@@ -170,11 +175,36 @@ def threshold_slider(data, p, *, marks: Mapping[str, float] | None = None, most:
         p: the probabilities of its images, (N, 1, H, W).
         marks: thresholds by name, each with a button; by default 0.5.
         most: how many images at most.
+
+    Raises:
+        ValueError: there are no images, not two classes, or the probabilities are not theirs.
     """
+    check_probabilities("threshold_slider", data, p)
+    if data.classes != 2:
+        raise ValueError(f"threshold_slider: expected two classes, got {data.classes}")
     count = min(most, len(data))
     shown = [Shown(data.names[i], data.images[i].mean(axis=0), p[i][0], data.labels[i]) for i in range(count)]
     content = slider(shown, dict(marks or {"0.5": 0.5}))
     return Page(page("Threshold", [content]), height=330 + 230 * -(-count // 3))
+
+
+def check_probabilities(who: str, data, p) -> None:
+    """One clear error for probabilities that are not those of a dataset's images."""
+    if not len(data):
+        raise ValueError(f"{who}: expected images to show, got none")
+    if p is None:
+        return
+    channels = 1 if data.classes == 2 else data.classes
+    wanted = [(channels, *labels.shape) for labels in data.labels]
+    given = [np.shape(one) for one in p]
+    if given != wanted:
+        one = f"{given[0] if given else 'nothing'} first"
+        raise ValueError(
+            f"{who}: expected probabilities {wanted[0]} for each of {len(wanted)} images, as `predict` gives "
+            f"them, got {len(given)} of them, {one}"
+        )
+    if not all(np.isfinite(one).all() for one in p):
+        raise ValueError(f"{who}: the probabilities are not all finite numbers")
 
 
 def _outlined(image, truth, prediction) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from autograd.core import VJPNode
+from autograd.core import VJPNode, add_outgrads
 from autograd.tracer import isbox, new_box, trace_stack
 
 from tinyseg.io.files import write_whole
@@ -39,7 +39,14 @@ class Drawing:
 
 
 def kernels(dilations: Sequence[int] = (1, 2, 3), size: int = 3) -> Drawing:
-    """Kernels of size x size weights at some dilations, side by side on equal grids of pixels."""
+    """Kernels of size x size weights at some dilations, side by side on equal grids of pixels.
+
+    Raises:
+        ValueError: a dilation is no whole number of at least 1, there is none, or the size is even.
+    """
+    check_dilations("kernels", dilations)
+    if size % 2 == 0:
+        raise ValueError(f"kernels: expected an odd size, got {size}")
     cell, pieces = 20, []
     side = max(dilations) * (size - 1) + 3
     for k, d in enumerate(dilations):
@@ -63,7 +70,11 @@ def fields(dilations: Sequence[int], image: int = 64) -> Drawing:
     """How the receptive field grows from layer to layer of 3 x 3 kernels, and what dilation 1 would see.
 
     `image` is the side of an image in pixels, which two lines mark.
+
+    Raises:
+        ValueError: a dilation is no whole number of at least 1, or there is none.
     """
+    check_dilations("fields", dilations)
     dense, window, row, middle = 1, 1, 26, 320
     widest = max(1 + 2 * sum(dilations), image)
     scale = 360 / widest
@@ -83,6 +94,13 @@ def fields(dilations: Sequence[int], image: int = 64) -> Drawing:
         text(middle, bottom + 24, f"light: with every dilation 1, {dense} pixels in the end", 16, GREY)
     )
     return drawing("The receptive field, layer by layer", 620, bottom + 40, pieces)
+
+
+def check_dilations(who: str, dilations) -> None:
+    """One clear error for what are no dilations."""
+    several = isinstance(dilations, Sequence) and len(dilations)
+    if not several or not all(isinstance(d, int | np.integer) and d > 0 for d in dilations):
+        raise ValueError(f"{who}: expected a tuple of whole dilations of at least 1, got {dilations!r}")
 
 
 def network(net: DilatedFCN) -> Drawing:
@@ -156,10 +174,12 @@ def tape(function: Callable, *values, names: Sequence[str] = ()) -> Drawing:
         names: what the arguments are called; by default x1, x2 and so on.
 
     Raises:
-        ValueError: the result is not one number, or does not depend on the arguments.
+        ValueError: the result is not one number, or does not depend on the arguments; a name is missing.
     """
     graph: list[Step] = []  # every step stands after its parents
     names = tuple(names) or tuple(f"x{i}" for i in range(1, len(values) + 1))
+    if len(names) != len(values):
+        raise ValueError(f"tape: expected a name for each of {len(values)} arguments, got {names}")
     roots = [
         Step.new_root(np.asarray(v, float) if np.ndim(v) else float(v), n, graph)
         for v, n in zip(values, names)
@@ -176,8 +196,9 @@ def tape(function: Callable, *values, names: Sequence[str] = ()) -> Drawing:
     for step in reversed(graph):
         if step in cotangents:
             for n, (parent, g) in enumerate(zip(step.parents, step.vjp(cotangents[step]))):
-                ways[step, n] = g
-                cotangents[parent] = cotangents[parent] + g if parent in cotangents else g
+                ways[step, n], _ = add_outgrads(None, g)  # what an index sends back is sparse; this fills it
+                known = cotangents.get(parent)
+                cotangents[parent] = ways[step, n] if known is None else known + ways[step, n]
     used = [step for step in graph if step in cotangents]
     return drawing("The tape of an expression", *laid_out(used, cotangents, ways))
 
