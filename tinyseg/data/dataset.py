@@ -96,7 +96,7 @@ class Dataset:
         size = " x ".join(map(str, self.images.shape[1:])) or "of different sizes"
         return (
             f"Dataset({len(self)} images {size}, {len(self._sizes())} subjects, "
-            f"classes {', '.join(self.class_names)})"
+            f"classes {listed(self.class_names)})"
         )
 
     @property

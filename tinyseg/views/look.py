@@ -55,11 +55,13 @@ class Page:
         return f'<iframe srcdoc="{escape(self.html)}" style="{style}" title="a page with a slider"></iframe>'
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """A picture (H, W, 3) uint8 as a PNG file."""
+def png(pixels: np.ndarray, most: int = 1200) -> bytes:
+    """A picture (H, W, 3) uint8 as a PNG file, no side longer than `most` pixels."""
     content = BytesIO()
     grey = (pixels == pixels[..., :1]).all()  # one channel then says all
-    Image.fromarray(pixels[..., 0] if grey else pixels).save(content, "png", optimize=True)
+    picture = Image.fromarray(pixels[..., 0] if grey else pixels)
+    picture.thumbnail((most, most), Image.Resampling.BOX)  # it only ever shrinks
+    picture.save(content, "png")
     return content.getvalue()
 
 
@@ -79,14 +81,15 @@ def panel(data, p=None, *, threshold: float = 0.5, most: int = 6) -> Picture:
 
     Args:
         data: a `Dataset`.
-        p: the probabilities of its images, as `predict` gives them, (N, 1 or classes, H, W); or None.
+        p: the probabilities of its images, as `predict` gives them: (N, 1, H, W) of two classes,
+            (N, classes, H, W) of more; or None.
         threshold: of two classes, where the mask begins.
         most: how many images at most.
 
     Raises:
         ValueError: there are no images, or the probabilities are not theirs.
     """
-    check_probabilities("panel", data, p)
+    check_probabilities("panel", data, p, most)
     names, rows = data.class_names, []
     for i in range(min(most, len(data))):
         image, labels = data.images[i], data.labels[i]
@@ -116,10 +119,16 @@ def feature_maps(features: Mapping[str, Any], image: int = 0, *, most: int = 8) 
         features: as `net.features(params, state, x)` gives them: arrays (N, channels, H, W) by name.
         image: of which of the N images.
         most: how many channels of a layer at most; so many maps stand side by side.
+
+    Raises:
+        ValueError: there are no maps to show.
     """
+    if not features or most < 1:
+        raise ValueError("feature_maps: expected maps to show, got none")
     lines: list[list[tuple[str, list[np.ndarray]]]] = [[]]
     for name, maps in features.items():
-        shown = [grey(pictures.full_contrast(one, one)) for one in maps[image, :most]]
+        finite = np.nan_to_num(maps[image, :most].astype(float), posinf=0, neginf=0)  # of a net that diverged
+        shown = [grey(pictures.full_contrast(one, one)) for one in finite]
         if lines[-1] and sum(len(others) for _, others in lines[-1]) + len(shown) > most:
             lines.append([])
         lines[-1].append((name, shown))
@@ -179,7 +188,7 @@ def threshold_slider(data, p, *, marks: Mapping[str, float] | None = None, most:
     Raises:
         ValueError: there are no images, not two classes, or the probabilities are not theirs.
     """
-    check_probabilities("threshold_slider", data, p)
+    check_probabilities("threshold_slider", data, p, most)
     if data.classes != 2:
         raise ValueError(f"threshold_slider: expected two classes, got {data.classes}")
     count = min(most, len(data))
@@ -188,9 +197,9 @@ def threshold_slider(data, p, *, marks: Mapping[str, float] | None = None, most:
     return Page(page("Threshold", [content]), height=330 + 230 * -(-count // 3))
 
 
-def check_probabilities(who: str, data, p) -> None:
+def check_probabilities(who: str, data, p, most: int) -> None:
     """One clear error for probabilities that are not those of a dataset's images."""
-    if not len(data):
+    if not len(data) or most < 1:
         raise ValueError(f"{who}: expected images to show, got none")
     if p is None:
         return
@@ -203,7 +212,7 @@ def check_probabilities(who: str, data, p) -> None:
             f"{who}: expected probabilities {wanted[0]} for each of {len(wanted)} images, as `predict` gives "
             f"them, got {len(given)} of them, {one}"
         )
-    if not all(np.isfinite(one).all() for one in p):
+    if not all(np.isfinite(one).all() for one in p[:most]):
         raise ValueError(f"{who}: the probabilities are not all finite numbers")
 
 

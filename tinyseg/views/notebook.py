@@ -35,6 +35,7 @@ def of_snapshot(snapshot: Snapshot) -> str:
     rows = [
         [name, " x ".join(map(str, np.shape(array))), *(f"{end(array):.3g}" for end in (np.min, np.max))]
         for name, array in arrays
+        if np.size(array)
     ]
     folded = table(["array", "shape", "lowest", "highest"], rows)
     return (
@@ -67,7 +68,7 @@ for kind, form in FORMS.items():
 
 def image_tag(pixels: np.ndarray, words: str) -> str:
     """A picture (H, W, 3) uint8 within the page itself."""
-    content = b64encode(png(pixels)).decode()
+    content = b64encode(png(pixels, most=900)).decode()
     return f'<img src="data:image/png;base64,{content}" alt="{escape(words)}" style="max-width: 100%">'
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from autograd.core import VJPNode, add_outgrads
-from autograd.tracer import isbox, new_box, trace_stack
+from autograd.tracer import isbox, new_box, notrace_primitives, register_notrace, trace_stack
 
+from tinyseg.app.figures import plural
 from tinyseg.io.files import write_whole
 from tinyseg.networks import DilatedFCN
 
@@ -52,15 +54,18 @@ def kernels(dilations: Sequence[int] = (1, 2, 3), size: int = 3) -> Drawing:
     for k, d in enumerate(dilations):
         left, window = k * (side + 1) * cell + cell, d * (size - 1) + 1
         offsets = [side // 2 + d * (i - size // 2) for i in range(size)]
-        for i, j in np.ndindex(side, side):
-            fill = BLUE if i in offsets and j in offsets else WHITE
-            pieces.append(box(left + j * cell, cell + i * cell, cell, cell, fill, LIGHT))
+        for i, j in product(offsets, offsets):
+            pieces.append(box(left + j * cell, cell + i * cell, cell, cell, BLUE))
+        right, bottom = left + side * cell, cell + side * cell
+        for at in range(0, (side + 1) * cell, cell):
+            pieces.append(line((left + at, cell), (left + at, bottom), LIGHT))
+            pieces.append(line((left, cell + at), (right, cell + at), LIGHT))
         x = left + side * cell / 2
         edge = x - window * cell / 2
         pieces.append(box(edge, edge - left + cell, window * cell, window * cell, "none", ORANGE, 3))
         pieces.append(text(x, (side + 2.2) * cell, f"dilation {d}", 22))
         pieces.append(
-            text(x, (side + 3.4) * cell, f"{size**2} weights, {window} x {window} pixels", 16, GREY)
+            text(x, (side + 3.4) * cell, f"{plural(size**2, 'weight')}, {window} x {window} pixels", 16, GREY)
         )
     width = len(dilations) * (side + 1) * cell + cell
     return drawing("Kernels at dilations " + ", ".join(map(str, dilations)), width, (side + 4) * cell, pieces)
@@ -105,22 +110,22 @@ def check_dilations(who: str, dilations) -> None:
 
 def network(net: DilatedFCN) -> Drawing:
     """A network from top to bottom: every layer, what it sees, and what is concatenated."""
-    seen, rows = 1, [("image", f"{net.channels} channel{'s' * (net.channels > 1)}", "", False)]
+    seen, rows = 1, [("image", plural(net.channels, "channel"), "", False)]
     rows.append(("input", "x + norm(x)", "", False))
     for i, d in enumerate(net.dilations, 1):
         seen += 2 * d
         block = net.layers[f"block{i}"]
-        rows.append((f"block{i}", f"3 x 3, dilation {d}, {net.maps} maps", f"sees {seen}", block.residual))
+        rows.append(
+            (f"block{i}", f"3 x 3, dilation {d}, {plural(net.maps, 'map')}", f"sees {seen}", block.residual)
+        )
     joined = len(rows)
     rows.append(("concatenate", f"{net.channels + len(net.dilations) * net.maps} maps", "", False))
     if net.dropout:
         rows.append(("dropout", f"{net.dropout:g} of them, in training", "", False))
     for i, width in enumerate(net.widths, 1):
-        rows.append((f"head{i}", f"1 x 1, {width} maps", "", net.layers[f"head{i}"].residual))
+        rows.append((f"head{i}", f"1 x 1, {plural(width, 'map')}", "", net.layers[f"head{i}"].residual))
     linear = net.head == "linear"
-    rows.append(
-        ("output", f"1 x 1, {1 if linear else net.classes} maps".replace("1 maps", "1 map"), "", False)
-    )
+    rows.append(("output", f"1 x 1, {plural(1 if linear else net.classes, 'map')}", "", False))
     loss = "squared error" if linear else "softmax, cross-entropy"
     high, left, width, rail, pieces = 40, 50, 340, 470, []
     for k, (name, what, sees, residual) in enumerate(rows):
@@ -155,7 +160,7 @@ class Step(VJPNode):
 
     def __init__(self, value, fun, args, kwargs, parent_argnums, parents):
         super().__init__(value, fun, args, kwargs, parent_argnums, parents)
-        self.graph, self.value, self.name = parents[0].graph, value, fun.__name__
+        self.graph, self.value, self.name = parents[0].graph, value, fun.__name__.removesuffix("_args")
         self.depth = 1 + max(parent.depth for parent in parents)
         self.graph.append(self)
 
@@ -163,6 +168,10 @@ class Step(VJPNode):
         self.parents, self.vjp, self.depth = [], lambda g: (), 0
         self.graph, self.value, self.name = graph, value, name
         graph.append(self)
+
+
+for function in tuple(notrace_primitives[VJPNode]):  # comparisons and the like: autograd records none of them
+    register_notrace(Step, function)
 
 
 def tape(function: Callable, *values, names: Sequence[str] = ()) -> Drawing:
@@ -254,7 +263,7 @@ def laid_out(steps: list[Step], cotangents: dict, ways: dict) -> tuple[int, int,
 
 def said(value) -> str:
     """A number with four digits; of an array its shape."""
-    return f"{float(value):.4g}" if np.ndim(value) == 0 else str(np.shape(value))
+    return f"{float(value) + 0.0:.4g}" if np.ndim(value) == 0 else str(np.shape(value))
 
 
 # Pieces of SVG
