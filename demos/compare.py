@@ -16,7 +16,7 @@ from tinyseg import load, predict
 from tinyseg.app import report
 from tinyseg.app.data import load_data
 from tinyseg.app.drawing import choose
-from tinyseg.app.experiments import run_experiments
+from tinyseg.app.experiments import refuse_others, run_experiments
 from tinyseg.app.flags import flags, plain, positive, restored, saved
 from tinyseg.app.report import figure, page, paragraph, section, verbatim
 from tinyseg.app.run import LOG, Log, alone, guarded, make, versions
@@ -77,7 +77,8 @@ def main(argv=None):
 
     make(args.out)
     with alone(args.out):
-        refuse_others(args.out)
+        names = ["table.md", "logs.txt", "compare.png", "dice.png", "report.html", LOG]
+        refuse_others(args.out / "runs.csv", runs, names)
         top, where = Log(args.out), {"table": args.out / "runs.csv", "scheduler": args.scheduler}
         try:
             results = run_experiments(experiment, runs, **where, there=is_there, say=top.say)
@@ -96,15 +97,6 @@ def main(argv=None):
             table,
         )
     return table
-
-
-def refuse_others(folder) -> None:
-    """Refuse a folder with files of these names that no comparison wrote."""
-    names = ["table.md", "logs.txt", "compare.png", "dice.png", "report.html", LOG]
-    if not (folder / "runs.csv").exists() and (there := [name for name in names if (folder / name).exists()]):
-        raise InputError(
-            f"{folder}: expected a folder for results, got one with {there[0]}; --out DIR is another"
-        )
 
 
 def markdown(table: dict) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from numbers import Integral
 
 import numpy as np
 from autograd import make_vjp
@@ -77,21 +76,27 @@ def close(one, other) -> bool:
     return bool(np.allclose(one, other, rtol=1e-6, atol=1e-9))
 
 
+def worst(found, right) -> tuple:
+    """Where two arrays differ most."""
+    return np.unravel_index(np.abs(found - right).argmax(), found.shape)
+
+
 @exercise(1)
 def divide(makers):
     """Two makers of vjps for a / b, as the tape of forty lines takes them."""
     need(
-        isinstance(makers, tuple | list) and len(makers) == 2,
-        "It takes two makers, for a and for b: (..., ...).",
+        isinstance(makers, tuple | list) and len(makers) == 2, "It takes two makers, for a and b: (..., ...)."
     )
     rng = np.random.default_rng(1)
-    a, b, g = rng.normal(size=(3, 4)), rng.normal(size=(3, 4)) + 3, rng.normal(size=(3, 4))
+    a, b, g = rng.normal(size=(3, 3, 4))
+    b += np.sign(b)  # away from 0, on both sides
     for maker, name, right in zip(makers, "ab", (g / b, -g * a / b**2)):
-        found = array_of(maker(a / b, a, b)(g), a.shape, f"The cotangent of {name}")
+        found = array_of(maker(a / b, a.copy(), b.copy())(g.copy()), a.shape, f"The cotangent of {name}")
         need(not close(found, -right), f"The cotangent of {name} has the wrong sign.")
         need(not close(found * g, right), f"The cotangent of {name} lacks the factor g.")
-        place = f"at a = {a[0, 0]:.3f}, b = {b[0, 0]:.3f}, g = {g[0, 0]:.3f}"
-        wrong = f"it should be {right[0, 0]:.4f}, and yours is {found[0, 0]:.4f}"
+        at = worst(found, right)
+        place = f"at a = {a[at]:.3f}, b = {b[at]:.3f}, g = {g[at]:.3f}"
+        wrong = f"it should be {right[at]:.4f}, and yours is {found[at]:.4f}"
         need(close(found, right), f"The cotangent of {name} is wrong: {place} {wrong}.")
 
 
@@ -100,12 +105,10 @@ def by_hand(cotangents):
     """The cotangents of a and b in tanh(a * b) + a, where a = 2 and b = 0."""
     need(len(cotangents) == 2, "Give two numbers: that of a, that of b.")
     of_a, of_b = cotangents
-    need(of_a != 0, "a is used twice, in the product and in the sum. Both ways add up.")
-    need(
-        of_a == 1,
-        f"{of_a} for a: through the sum comes 1, through the product b times what tanh lets through.",
-    )
-    need(of_b == 2, f"{of_b} for b: tanh(0) lets 1 - 0**2 = 1 through, and the product turns it into a.")
+    need(not close(of_a, 0), "a is used twice, in the product and in the sum. Both ways add up.")
+    through = "through the sum comes 1, through the product b times what tanh lets through"
+    need(close(of_a, 1), f"{of_a} for a: {through}.")
+    need(close(of_b, 2), f"{of_b} for b: tanh(0) lets 1 - 0**2 = 1 through, and the product turns it into a.")
 
 
 @exercise(3)
@@ -130,25 +133,39 @@ def convolution(function):
 def weight_gradient(function):
     """The cotangent of the 3 x 3 weights of a dilated convolution of one channel."""
     rng = np.random.default_rng(4)
-    x, g = rng.normal(size=(6, 7)), rng.normal(size=(6, 7))
-    found = array_of(function(x.copy(), g.copy(), 2), (3, 3), "The cotangent of the weights")
-    vjp, _ = make_vjp(lambda w: ops.conv2d_scipy(x[None, None], w[None, None], dilation=2))(np.zeros((3, 3)))
-    right = vjp(g[None, None])  # autograd finds this one by itself
-    need(
-        not close(found, right[::-1, ::-1]),
-        "Yours is turned by 180 degrees: weight (i, j) met x at (i, j)'s offset.",
-    )
-    values = f"{right[1, 1]:.4f}; yours is {found[1, 1]:.4f}"
-    need(close(found[1, 1], right[1, 1]), f"The middle weight met x itself: the sum of g * x is {values}.")
-    need(close(found, right), "The middle weight is right, others are not. Which pixel of x did they meet?")
+    for dilation in (2, 1):
+        x, g = rng.normal(size=(6, 7)), rng.normal(size=(6, 7))
+
+        def conv(w, x=x, dilation=dilation):
+            return ops.conv2d_scipy(x[None, None], w[None, None], dilation=dilation)
+
+        vjp, _ = make_vjp(conv)(np.zeros((3, 3)))
+        right = vjp(g[None, None])  # autograd finds this one by itself
+        found = array_of(function(x.copy(), g.copy(), dilation), (3, 3), "The cotangent of the weights")
+        turned = "Yours is turned by 180 degrees: weight (i, j) met x at (i, j)'s offset."
+        need(not close(found, right[::-1, ::-1]), turned)
+        values = f"{right[1, 1]:.4f}; yours is {found[1, 1]:.4f}"
+        middle = f"The middle weight met x itself: the sum of g * x is {values}."
+        need(close(found[1, 1], right[1, 1]), middle)
+        others = f"With a dilation of {dilation} the middle weight is right, others are not."
+        need(close(found, right), f"{others} Which pixel of x did they meet?")
 
 
 @exercise(5)
 def silu(op, slope):
     """x * sigmoid(x) as a primitive, whose vjp multiplies by a slope."""
-    given(slope(0.5))
-    x = np.random.default_rng(5).normal(size=(3, 4))
+    x = 3 * np.random.default_rng(5).normal(size=(5, 4))
+    given(slope(x))
     need(close(op(x), x / (1 + np.exp(-x))), "The forward function is not x * sigmoid(x).")
+    up, down = ((x + h) / (1 + np.exp(-x - h)) for h in (1e-6, -1e-6))
+    numerical = (up - down) / 2e-6
+    found = array_of(slope(x), x.shape, "The slope")
+    at = worst(found, numerical)
+    values = f"it should be {numerical[at]:.4f}, and yours is {found[at]:.4f}"
+    need(
+        np.allclose(found, numerical, rtol=1e-5, atol=1e-7),
+        f"The slope is wrong: at x = {x[at]:.3f} {values}.",
+    )
     try:
         check_gradients(op, {"x": x})
     except GradientError as error:
@@ -160,25 +177,21 @@ def standardize(vjp):
     """The cotangent of x in (x - mean) / sqrt(variance)."""
     rng = np.random.default_rng(6)
     x, g = rng.normal(size=20) * 3 + 1, rng.normal(size=20)
-    r = x.var() ** -0.5
-    xhat = r * (x - x.mean())
+
+    def standard(x):
+        return (x - x.mean()) / x.std()
+
+    steps = 1e-6 * np.eye(20)
+    right = np.array([g @ (standard(x + one) - standard(x - one)) / 2e-6 for one in steps])  # numerical
+    xhat, r = standard(x), 1 / x.std()
     found = array_of(vjp(g.copy(), xhat.copy(), r), x.shape, "The cotangent")
-    h = 1e-6 * np.eye(20)
-    stretched = [
-        ((x + one - (x + one).mean()) / (x + one).std(), (x - one - (x - one).mean()) / (x - one).std())
-        for one in h
-    ]
-    right = np.array([g @ (up - down) / 2e-6 for up, down in stretched])  # a numerical gradient
-    need(
-        not np.allclose(found, r * (g - g.mean()), rtol=1e-4),
-        "It lacks the part along xhat: a stretch of x does not change xhat.",
-    )
-    need(not np.allclose(found, r * (g - xhat * (xhat * g).mean()), rtol=1e-4),
-         "It lacks the mean of g: a shift of x does not change xhat.")  # fmt: skip
-    need(
-        np.allclose(found, right, rtol=1e-4, atol=1e-6),
-        f"The first entry should be {right[0]:.5f}; yours is {found[0]:.5f}.",
-    )
+    along = "It lacks the part along xhat: a stretch of x does not change xhat."
+    need(not np.allclose(found, r * (g - g.mean()), rtol=1e-4), along)
+    mean = "It lacks the mean of g: a shift of x does not change xhat."
+    need(not np.allclose(found, r * (g - xhat * (xhat * g).mean()), rtol=1e-4), mean)
+    at = worst(found, right)
+    values = f"should be {right[at]:.5f}; yours is {found[at]:.5f}"
+    need(np.allclose(found, right, rtol=1e-4, atol=1e-6), f"Entry {at[0]} {values}.")
 
 
 @exercise(7)
@@ -186,14 +199,14 @@ def parameters(function):
     """How many parameters a block has, by its channels and its kernel."""
     for inward, outward, kernel in ((3, 3, 3), (1, 32, 3), (31, 12, 1)):
         params, _ = Block(Conv2d(inward, outward, kernel), BatchNorm(outward)).init(np.random.default_rng(0))
-        right, found = sum(array.size for array in params.values()), given(function(inward, outward, kernel))
+        right = sum(array.size for array in params.values())
+        found = float(array_of(function(inward, outward, kernel), (), "The number"))
         weights = outward * inward * kernel**2
         need(found != weights, "You have counted the weights alone. What else does a block learn?")
         need(found != weights + outward, "The norm has parameters too: a gamma and a beta for each channel.")
-        need(
-            found == right,
-            f"A block from {inward} to {outward} channels with a kernel of {kernel} has {right}.",
-        )
+        need(found != weights + 2 * outward, "The convolution has a bias for each output channel, too.")
+        place = f"A block from {inward} to {outward} channels with a kernel of {kernel}"
+        need(found == right, f"{place} has {right}, and you count {found:g}.")
 
 
 @exercise(8)
@@ -212,37 +225,29 @@ def dice(function):
     rng = np.random.default_rng(9)
     for share in (0.3, 0.6):
         found, truth = rng.random((2, 20, 20)) < share
-        right, value = (
-            confusion_matrix(found.astype(np.uint8), truth.astype(np.uint8)).dice,
-            given(function(found.copy(), truth.copy())),
-        )
-        need(value is not None, "Your function returns None. Does it end in return?")
-        need(
-            not np.isclose(value, right / (2 - right)),
-            "This is the IoU. Dice counts the common pixels twice.",
-        )
-        need(
-            not np.isclose(value, (found == truth).mean()),
-            "This is the accuracy: the background should not count.",
-        )
-        need(np.isclose(value, right), f"It should be {right:.4f}; yours is {value:.4f}.")
+        right = confusion_matrix(found.astype(np.uint8), truth.astype(np.uint8)).dice
+        value = float(array_of(function(found.copy(), truth.copy()), (), "The Dice"))
+        need(not close(value, right / (2 - right)), "This is the IoU. Dice counts the common pixels twice.")
+        accuracy = "This is the accuracy: the background should not count."
+        need(not close(value, (found == truth).mean()), accuracy)
+        need(close(value, right), f"It should be {right:.4f}; yours is {value:.4f}.")
 
 
 @exercise(10)
 def schedule(dilations):
     """The fewest dilated 3 x 3 layers that see at least 63 pixels, and all of them."""
-    need(
-        all(isinstance(d, Integral) and d > 0 for d in dilations),
-        "A dilation is a whole number of at least 1.",
-    )
+    need(np.iterable(dilations), "Give several dilations: (1, 2, ...).")
+    dilations = list(dilations)
+    whole = all(np.ndim(d) == 0 and d == int(d) and d > 0 for d in dilations)
+    need(whole, "A dilation is a whole number of at least 1.")
     ways = np.ones(1)
-    for d in dilations:
+    for d in map(int, dilations):
         taps = np.zeros(2 * d + 1)
         taps[[0, d, 2 * d]] = 1
         ways = np.convolve(ways, taps)
     need(len(ways) >= 63, f"It sees {len(ways)} pixels across: 1 + 2 * (sum of the dilations).")
-    need((ways > 0).all(), f"It has holes: {int((ways == 0).sum())} of {len(ways)} pixels are never seen. "
-         "No dilation may exceed the window before it.")  # fmt: skip
+    holes = f"It has holes: {int((ways == 0).sum())} of {len(ways)} pixels are never seen."
+    need((ways > 0).all(), f"{holes} No dilation may exceed the window before it.")
     need(
         len(dilations) <= 4,
         f"It works with {len(dilations)} layers. Four are enough: each can triple the window.",

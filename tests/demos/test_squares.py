@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import squares
+from app.runs import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import correlate
+from scipy.stats import gmean, ttest_rel
 
 from tinyseg import check_gradients
 from tinyseg.fast import FAST
@@ -116,24 +118,66 @@ def figures(comb, dice=0.8):
     ]
 
 
-def test_the_verdict_is_that_of_a_paired_t_test():
-    table = {"one": figures([0.9, 1.1, 1.0]), "other": figures([0.3, 0.4, 0.5])}
-    yes, sentence = squares.verdict(table, "dilation", "one", "other", "makes more of it")
-    assert yes and "Comb +0.60 (+0.35 to +0.85)" in sentence  # 0.6 +- 4.303 * 0.1 / sqrt(3)
-    assert not squares.verdict(table, "dilation", "one", "other", "makes less of it")[0]
-    table["one"] = figures([0.2, 0.9, 0.5])
-    assert not squares.verdict(table, "dilation", "one", "other", "makes more of it")[0]
-    assert not squares.verdict(
-        {k: v[:1] for k, v in table.items()}, "dilation", "one", "other", "makes more"
-    )[0]
+def test_two_ways_are_compared_by_a_paired_t_test_of_the_ratio():
+    rng = np.random.default_rng(0)
+    one, other = rng.uniform(0.1, 0.5, (2, 5))
+    factor, p = squares.paired(one, other)
+    assert factor == pytest.approx(gmean(one / other))
+    assert p == pytest.approx(ttest_rel(np.log(one), np.log(other)).pvalue)
+    assert squares.paired([0.2], [0.4]) == (0.5, 1.0)  # one seed says nothing of chance
+    assert squares.paired([0.2, 0.4], [0.1, 0.2])[1] == 1.0  # nor do two that agree to the last digit
+
+
+def test_many_p_values_are_corrected_as_holm_did():
+    assert squares.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # by hand
+    assert squares.holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+def test_a_claim_is_borne_out_where_it_is_sure_and_in_its_direction():
+    table = {name: figures([0.30, 0.32, 0.28, 0.31, 0.29]) for name in squares.WAYS}
+    table["two dense layers in front"] = figures([0.10, 0.11, 0.09, 0.10, 0.10], dice=0.9)
+    table["padding by the edge"] = figures([0.60, 0.62, 0.58, 0.66, 0.61])  # more, where less was claimed
+    table["every dilation 5"] = figures([1.6, 1.7, 1.5, 1.8, 1.6], dice=0.2)
+    said = squares.verdicts(table)
+    assert [": yes. " in sentence for sentence in said] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+    assert "Comb times 0.33" in said[3] and said[3].endswith("Dice +0.10.")
+    assert said[0].endswith('But "every dilation 5" has not learnt to find the nerve.')
+
+
+def test_images_without_a_nerve_have_no_comb_and_bear_nothing_out():
+    assert np.isnan(squares.comb(np.zeros((1, 8, 8)), np.zeros((1, 8, 8))))
+    said = squares.answer({name: figures([float("nan"), 0.3]) for name in squares.WAYS})
+    assert ": yes" not in said
+
+
+def test_nobodys_files_are_touched(tmp_path, capsys):
+    for name in ("log.txt", "as it is, seed 0.npz"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        assert f"got one with {name}" in refused(squares.main, capsys, ["--out", folder])
+        assert [path.name for path in folder.iterdir()] == [name] and (folder / name).read_text() == "mine"
+    (tmp_path / "runs.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "log.txt").write_text("mine")
+    refused(squares.main, capsys, ["--out", tmp_path])
+    assert (tmp_path / "log.txt").read_text() == "mine"
 
 
 @pytest.mark.lesson
 def test_the_command_gives_its_answer_and_a_picture(tmp_path, capfd):
-    command = ["--seeds", "2", "--epochs", "1", "--images", "12", "--out", str(tmp_path / "squares")]
+    command = ["--seeds", "2", "--epochs", "1", "--images", "16", "--out", str(tmp_path / "squares")]
     table = squares.main(command)
     assert list(table) == list(squares.WAYS) and all(len(runs) == 2 for runs in table.values())
     out = capfd.readouterr().out
-    assert "What makes the comb" in out and (tmp_path / "squares/squares.png").exists()
+    assert "With a remedy" in out and (tmp_path / "squares/squares.png").exists()
     squares.main(command)  # nothing is done again
     assert "20 of 20 runs are in" in capfd.readouterr().out

@@ -87,13 +87,18 @@ WRONG = [  # exercise, what stands in the answer, what somebody writes instead, 
     (4, "g * look", "look", "middle weight"),
     (4, "d * (i - 1), d * (j - 1)", "(i - 1), (j - 1)", "others are not"),
     (4, "return dw", "return dw[0]", "shape"),
-    (5, "s + x * s * (1 - s)", "s * (1 - s)", "The checker says"),
+    (4, "d * (i - 1), d * (j - 1)", "2 * (i - 1), 2 * (j - 1)", "With a dilation of 1"),
+    (1, "g / b,", "g / abs(b),", "wrong: at a ="),
+    (5, "s + x * s * (1 - s)", "s * (1 - s)", "The slope is wrong: at x ="),
+    (5, "g * slope(x)", "slope(x)", "The checker says"),
     (6, " - xhat * numpy.mean(xhat * g)", "", "lacks the part along xhat"),
     (6, "- numpy.mean(g) ", "", "lacks the mean of g"),
     (6, "r * (", "(", "should be"),
     (7, "weights + biases + 2 * outward", "weights", "What else"),
     (7, "weights + biases + 2 * outward", "weights + biases", "gamma"),
-    (7, "2 * outward", "outward", "has 90"),
+    (7, "weights + biases + 2 * outward", "weights + 2 * outward", "a bias"),
+    (7, "2 * outward", "3 * outward", "has 90, and you count 93"),
+    (7, "return weights", "weights", "The number is None"),
     (8, 'head="linear"', "", "still cross-entropy"),
     (8, 'original(head="linear")', "modified()", "another dropout"),
     (8, 'head="linear"', 'head="linear", residual=True', "residual connections"),
@@ -103,7 +108,7 @@ WRONG = [  # exercise, what stands in the answer, what somebody writes instead, 
      "numpy.sum(found & truth) / numpy.sum(found | truth)", "IoU"),
     (9, "2 * numpy.sum(found & truth) / (numpy.sum(found) + numpy.sum(truth))",
      "numpy.mean(found == truth)", "accuracy"),
-    (9, "return 2", "2", "returns None"),
+    (9, "return 2", "2", "is None"),
     (9, "return 2", "return 1", "should be"),
     (10, "(1, 3, 9, 18)", "(1, 2, 3)", "sees 13 pixels"),
     (10, "(1, 3, 9, 18)", "(1, 3, 9, 28)", "holes"),
@@ -119,6 +124,24 @@ def test_a_wrong_answer_is_told_what_is_wrong(number, right, instead, said, caps
     exec(code.replace(right, instead), names())
     out = capsys.readouterr().out
     assert out.startswith(f"Exercise {number}: not yet. ") and said in out
+
+
+UNUSUAL = [  # right answers as somebody else writes them
+    (1, "lambda ans, a, b: lambda g: g / b", "lambda ans, a, b: lambda g: numpy.divide(g, b, out=g)"),
+    (2, "= 1, 2", "= numpy.float32(1), 2.0"),
+    (6, "return r * (g - numpy.mean(g) - xhat * numpy.mean(xhat * g))",
+     "g -= g.mean(); g -= xhat * (xhat * g).mean(); return r * g"),
+    (7, "2 * outward", "numpy.int64(2) * outward"),
+    (10, "(1, 3, 9, 18)", "numpy.array([1, 3, 9, 27])"),
+    (10, "(1, 3, 9, 18)", "[1.0, 3.0, 9.0, 18.0]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "usual", "instead"), UNUSUAL)
+def test_a_right_answer_is_right_however_it_is_written(number, usual, instead, capsys):
+    assert usual in ANSWERS[number]
+    exec(ANSWERS[number].replace(usual, instead), names())
+    assert capsys.readouterr().out == f"Exercise {number}: right.\n"
 
 
 @pytest.mark.lesson

@@ -87,6 +87,16 @@ def run_experiments(
     return {name: done[name] for name in configurations}
 
 
+def refuse_others(table: Path, configurations: dict[str, dict], names: list[str]) -> None:
+    """Refuse a folder for results with a table, or else files of these names, that are somebody else's."""
+    if table.exists():
+        finished(table, configurations)
+    elif there := [name for name in names if (table.parent / name).exists()]:
+        raise InputError(
+            f"{table.parent}: expected a folder for results, got one with {there[0]}; --out DIR is another"
+        )
+
+
 def outcome(work, name: str, settings: dict) -> tuple[dict | None, str]:
     """What the work returns, or why it failed, in a line: not every exception can travel."""
     try:
