@@ -76,6 +76,22 @@ def close(one, other) -> bool:
     return bool(np.allclose(one, other, rtol=1e-6, atol=1e-9))
 
 
+def no_known_mistake(found, mistakes: dict) -> None:
+    """Say the sentence of the mistake, if there is one, that gives what was found."""
+    for sentence, value in mistakes.items():
+        need(not close(found, value), sentence)
+
+
+def by_taps(x, w, dilation, middle=1) -> np.ndarray:
+    """A convolution of one channel whose tap (i, j) looks `dilation * (i - middle)` down, and so right."""
+    far, (h, wide) = 9, x.shape
+    around, y = np.pad(x, far), np.zeros_like(x)
+    for (i, j), weight in np.ndenumerate(w):
+        top, left = far + dilation * (i - middle), far + dilation * (j - middle)
+        y += weight * around[top : top + h, left : left + wide]
+    return y
+
+
 def worst(found, right) -> tuple:
     """Where two arrays differ most."""
     return np.unravel_index(np.abs(found - right).argmax(), found.shape)
@@ -118,12 +134,19 @@ def convolution(function):
     for dilation in (1, 2, 3):
         x, w = rng.normal(size=(7, 8)), rng.normal(size=(3, 3))
         y = array_of(function(x.copy(), w.copy(), dilation), x.shape, "The result")
-        right, turned = (
-            ops.conv2d(x[None, None], k[None, None], dilation=dilation)[0, 0] for k in (w, w[::-1, ::-1])
-        )
-        need(not close(y, turned), "Your kernel is turned by 180 degrees: w[0, 0] looks up and to the left.")
-        dense = dilation > 1 and close(y, ops.conv2d(x[None, None], w[None, None])[0, 0])
-        need(not dense, f"A dilation of {dilation} gives what one of 1 gives. Multiply the offsets by it.")
+        right = ops.conv2d(x[None, None], w[None, None], dilation=dilation)[0, 0]
+        turned = "w[0, 0] should look up and to the left. Yours looks down and to the right."
+        mistakes = {
+            turned: by_taps(x, w[::-1, ::-1], dilation),
+            "Rows and columns are swapped: i is for down, j for right.": by_taps(x, w.T, dilation),
+            "w[1, 1] should look at the pixel itself: the offset of row i is d * (i - 1).": by_taps(
+                x, w, dilation, 0
+            ),
+        }
+        if dilation > 1:
+            dense = f"A dilation of {dilation} gives what one of 1 gives. Multiply the offsets by it."
+            mistakes[dense] = by_taps(x, w, 1)
+        no_known_mistake(y, mistakes)
         wrong = np.argwhere(~np.isclose(y, right)).tolist()
         count = f"With a dilation of {dilation}, {len(wrong)} of {y.size} pixels are wrong"
         need(not wrong, f"{count}, the first at {wrong[:1]}.")
@@ -142,7 +165,7 @@ def weight_gradient(function):
         vjp, _ = make_vjp(conv)(np.zeros((3, 3)))
         right = vjp(g[None, None])  # autograd finds this one by itself
         found = array_of(function(x.copy(), g.copy(), dilation), (3, 3), "The cotangent of the weights")
-        turned = "Yours is turned by 180 degrees: weight (i, j) met x at (i, j)'s offset."
+        turned = "Yours is turned by 180 degrees: weight (0, 0) met what lies up and to the left."
         need(not close(found, right[::-1, ::-1]), turned)
         values = f"{right[1, 1]:.4f}; yours is {found[1, 1]:.4f}"
         middle = f"The middle weight met x itself: the sum of g * x is {values}."
@@ -185,10 +208,19 @@ def standardize(vjp):
     right = np.array([g @ (standard(x + one) - standard(x - one)) / 2e-6 for one in steps])  # numerical
     xhat, r = standard(x), 1 / x.std()
     found = array_of(vjp(g.copy(), xhat.copy(), r), x.shape, "The cotangent")
-    along = "It lacks the part along xhat: a stretch of x does not change xhat."
-    need(not np.allclose(found, r * (g - g.mean()), rtol=1e-4), along)
-    mean = "It lacks the mean of g: a shift of x does not change xhat."
-    need(not np.allclose(found, r * (g - xhat * (xhat * g).mean()), rtol=1e-4), mean)
+    mean, part = g.mean(), xhat * (xhat * g).mean()
+    no_known_mistake(
+        found,
+        {
+            "It lacks the part along xhat: a stretch of x does not change xhat.": r * (g - mean),
+            "It lacks the mean of g: a shift of x does not change xhat.": r * (g - part),
+            "It lacks the factor r at the end.": g - mean - part,
+            "The part along xhat is taken out, so its sign is minus.": r * (g - mean + part),
+            "The part along xhat is a multiple of xhat, not one number.": r * (g - mean - (xhat * g).mean()),
+            "sum(xhat * xhat) is the number of entries: divide by it.": r
+            * (g - mean - xhat * (xhat * g).sum()),
+        },
+    )
     at = worst(found, right)
     values = f"should be {right[at]:.5f}; yours is {found[at]:.5f}"
     need(np.allclose(found, right, rtol=1e-4, atol=1e-6), f"Entry {at[0]} {values}.")
@@ -204,6 +236,8 @@ def parameters(function):
         weights = outward * inward * kernel**2
         need(found != weights, "You have counted the weights alone. What else does a block learn?")
         need(found != weights + outward, "The norm has parameters too: a gamma and a beta for each channel.")
+        side = found == outward * inward * kernel + 3 * outward and kernel > 1
+        need(not side, "The kernel is a side: one of 3 has 3 x 3 weights.")
         need(found != weights + 2 * outward, "The convolution has a bias for each output channel, too.")
         place = f"A block from {inward} to {outward} channels with a kernel of {kernel}"
         need(found == right, f"{place} has {right}, and you count {found:g}.")
@@ -227,9 +261,18 @@ def dice(function):
         found, truth = rng.random((2, 20, 20)) < share
         right = confusion_matrix(found.astype(np.uint8), truth.astype(np.uint8)).dice
         value = float(array_of(function(found.copy(), truth.copy()), (), "The Dice"))
-        need(not close(value, right / (2 - right)), "This is the IoU. Dice counts the common pixels twice.")
-        accuracy = "This is the accuracy: the background should not count."
-        need(not close(value, (found == truth).mean()), accuracy)
+        both, either = (found & truth).sum(), (found | truth).sum()
+        no_known_mistake(
+            value,
+            {
+                "This is the IoU. Dice counts the common pixels twice.": both / either,
+                "This is the accuracy: the background should not count.": (found == truth).mean(),
+                "Count the common pixels twice, as both masks do.": right / 2,
+                "Divide by what is found plus what is there; the common pixels count twice there.": 2
+                * both
+                / either,
+            },
+        )
         need(close(value, right), f"It should be {right:.4f}; yours is {value:.4f}.")
 
 
@@ -247,7 +290,7 @@ def schedule(dilations):
         ways = np.convolve(ways, taps)
     need(len(ways) >= 63, f"It sees {len(ways)} pixels across: 1 + 2 * (sum of the dilations).")
     holes = f"It has holes: {int((ways == 0).sum())} of {len(ways)} pixels are never seen."
-    need((ways > 0).all(), f"{holes} No dilation may exceed the window before it.")
+    need((ways > 0).all(), f"{holes} There are none if no dilation exceeds the window before it.")
     need(
         len(dilations) <= 4,
         f"It works with {len(dilations)} layers. Four are enough: each can triple the window.",

@@ -187,7 +187,10 @@ def work(name: str, settings: dict) -> dict:
 
 
 def impulse(net, last, data) -> float:
-    """The comb of the influence that the pixels around a nerve have on its middle, in up to ten images."""
+    """The comb of the influence that the pixels around a nerve have on its middle, in up to ten images.
+
+    NaN if nothing moves the output there: all relus of a head may be 0.
+    """
     maps, windows = [], []
     for image, mask in zip(data.images, data.labels):
         if mask.any() and len(maps) < 10:

@@ -145,7 +145,7 @@ def network(net: DilatedFCN) -> Drawing:
     y = 16 + joined * high + 14
     pieces += [line((rail, 30 + high), (rail, y), GREY), line((rail, y), (left + width, y), GREY, arrow=True)]
     if any(row[3] for row in rows):
-        pieces.append(text(8, 20, "+ x", 15, ORANGE, "start"))
+        pieces.append(text(0, 16 + high + 20, "+ x", 15, ORANGE, "start"))
     y = 16 + len(rows) * high
     pieces.append(line((left + width / 2, y - 12), (left + width / 2, y), BLUE, arrow=True))
     pieces.append(text(left + width / 2, y + 18, f"loss: {loss}", 16))
