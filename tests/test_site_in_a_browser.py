@@ -58,6 +58,17 @@ def test_formulas_are_drawn(browser, address):  # noqa: F811
     assert len(wide) >= 10 and min(wide) > 20
 
 
+def test_a_formula_that_is_too_wide_for_a_phone_scrolls(browser, address):  # noqa: F811
+    phone = {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    browser.get(f"{address}/api.html")
+    widths = browser.execute_script(
+        "return [...document.querySelectorAll('.formula')].map(f => [f.scrollWidth, f.clientWidth])"
+    )
+    assert widths and all(inside <= 390 for _, inside in widths)
+    assert max(whole for whole, _ in widths) > 390  # it is there to be scrolled to
+
+
 def test_the_threshold_of_the_tour_moves_the_mask(browser, address):  # noqa: F811
     browser.get(f"{address}/tour.html")
     frame = browser.execute_script(

@@ -49,7 +49,8 @@ def formula_first(app, what, name, obj, options, lines):
 def as_mathml(self, node):
     """A formula as MathML, which browsers draw by themselves."""
     block = isinstance(node, nodes.math_block)
-    self.body.append(convert(node.astext(), display="block" if block else "inline"))
+    formula = convert(node.astext(), display="block" if block else "inline")
+    self.body.append(f'<div class="formula">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
 
