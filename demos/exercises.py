@@ -10,6 +10,7 @@ from functools import wraps
 
 import numpy as np
 from autograd import make_vjp
+from squares import ways
 
 from tinyseg import DilatedFCN, check_gradients, ops, original
 from tinyseg.gradcheck import GradientError
@@ -283,14 +284,10 @@ def schedule(dilations):
     dilations = list(dilations)
     whole = all(np.ndim(d) == 0 and d == int(d) and d > 0 for d in dilations)
     need(whole, "A dilation is a whole number of at least 1.")
-    ways = np.ones(1)
-    for d in map(int, dilations):
-        taps = np.zeros(2 * d + 1)
-        taps[[0, d, 2 * d]] = 1
-        ways = np.convolve(ways, taps)
-    need(len(ways) >= 63, f"It sees {len(ways)} pixels across: 1 + 2 * (sum of the dilations).")
-    holes = f"It has holes: {int((ways == 0).sum())} of {len(ways)} pixels are never seen."
-    need((ways > 0).all(), f"{holes} There are none if no dilation exceeds the window before it.")
+    counts = ways(map(int, dilations))
+    need(len(counts) >= 63, f"It sees {len(counts)} pixels across: 1 + 2 * (sum of the dilations).")
+    holes = f"It has holes: {int((counts == 0).sum())} of {len(counts)} pixels are never seen."
+    need((counts > 0).all(), f"{holes} There are none if no dilation exceeds the window before it.")
     need(
         len(dilations) <= 4,
         f"It works with {len(dilations)} layers. Four are enough: each can triple the window.",

@@ -7,7 +7,7 @@ network. We measure two artefacts in probability maps, each by a number:
   nerve does not need.
 - The steps: straight lines, one dilation away from a border. `steps` compares them with their neighbours.
 
-Then we train the network in ten ways. Each way takes one explanation away, or makes it stronger.
+Then we train the network in eleven ways. Each way takes one explanation away, or makes it stronger.
 """
 
 from argparse import RawDescriptionHelpFormatter
@@ -104,6 +104,8 @@ WAYS: dict[str, dict] = {
     "dilations that fall again": {"dilations": (1, 2, 4, 8, 16, 16, 8, 4, 2, 1)},
     "two dense layers in front": {"dilations": (1, 1, *FIBONACCI)},
     "two dense layers behind": {"dilations": (*FIBONACCI, 1, 1)},
+    # Depth. Two more layers, whatever their dilation, could be what helps: a control for the two above.
+    "two layers of 55 behind": {"dilations": (*FIBONACCI, 55, 55)},
     # Padding: what a tap finds outside the image.
     "padding by the edge": {"padding": "edge"},
     "padding by reflection": {"padding": "reflect"},
@@ -121,6 +123,8 @@ COMPARED = [
     ("padding", "padding by the edge", BASE, "padding by the edge makes less of it"),
     ("padding", "padding by reflection", BASE, "padding by reflection makes less of it"),
     ("loss", "cross-entropy, no residual", "squared error, no residual", "cross-entropy makes less of it"),
+    ("depth", "two layers of 55 behind", BASE, "two more layers of dilation 55 make less of it"),
+    ("depth", "two dense layers behind", "two layers of 55 behind", "dense ones make less of it than those"),
 ]
 
 
@@ -164,13 +168,17 @@ def smooth(maps):
 # 4. One run: train, and measure on held-out images.
 
 
+def images_of(count: int, seed: int):
+    """(three quarters to train on, a quarter held out) of so many synthetic images."""
+    data, first = phantom(count, seed=seed), count * 3 // 4
+    return data.take(range(first)), data.take(range(first, count))
+
+
 def work(name: str, settings: dict) -> dict:
     """Train one network with one seed, and measure it; its probabilities go to a file."""
     keep_memory()
     changes, seed = WAYS[settings["way"]], settings["seed"]
-    data = phantom(settings["images"], seed=seed)
-    held_out = data.take(range(len(data) * 3 // 4, len(data)))
-    net, train = network(changes), data.take(range(len(data) * 3 // 4))
+    net, (train, held_out) = network(changes), images_of(settings["images"], seed)
     how = {"schedule": linear_end(0.003), "augment": random_symmetry}
     *_, last = fit(net, train, begin(net, seed), epochs=settings["epochs"], **how)
     p = predict(net, last.params, last.state, held_out.images)[:, 0]  # (N, 1, H, W) -> (N, H, W)
@@ -210,13 +218,19 @@ def dice(p, data) -> float:
 
 def coverage(dilations) -> tuple[float, float]:
     """(share of the window that nothing reaches, comb of the number of ways), along one axis."""
-    ways = numpy.ones(1)
+    counts = ways(dilations)
+    variation, needed = walk(counts[None])
+    return float((counts == 0).mean()), float(variation / needed - 1)
+
+
+def ways(dilations) -> numpy.ndarray:
+    """In how many ways 3 x 3 layers reach each pixel of their window from its middle, along one axis."""
+    counts = numpy.ones(1)
     for d in dilations:
         taps = numpy.zeros(2 * d + 1)
         taps[[0, d, 2 * d]] = 1
-        ways = numpy.convolve(ways, taps)
-    variation, needed = walk(ways[None])
-    return float((ways == 0).mean()), float(variation / needed - 1)
+        counts = numpy.convolve(counts, taps)
+    return counts
 
 
 def transposed() -> numpy.ndarray:
@@ -331,8 +345,7 @@ def mean(runs, key) -> str:
 
 def picture(out: Path, images: int, seed: int) -> numpy.ndarray:
     """Three nerves in rows, close by: image, truth, and what each way makes of it."""
-    data = phantom(images, seed=seed)
-    held_out = data.take(range(len(data) * 3 // 4, len(data)))
+    _, held_out = images_of(images, seed)
     shown = [i for i, mask in enumerate(held_out.labels) if mask.any()][:3]
     rows = []
     for i in shown:

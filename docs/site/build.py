@@ -140,7 +140,9 @@ def main() -> None:
     shutil.rmtree(HTML, ignore_errors=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (HERE, ROOT, ROOT / "demos")))}
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(HERE / "_build/cache")]
-    raise SystemExit(subprocess.run([*command, str(PAGES), str(HTML)], env=environment).returncode)
+    if status := subprocess.run([*command, str(PAGES), str(HTML)], env=environment).returncode:
+        raise SystemExit(status)
+    print(f"the site is in {HTML}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How Sphinx makes the site of the pages that build.py has laid out."""
 
+import inspect
 import re
 
 from docutils import nodes
@@ -46,6 +47,11 @@ def formula_first(app, what, name, obj, options, lines):
     lines[:] = new
 
 
+def own_arguments(app, what, name, obj, options, signature, result):
+    """autograd's primitives take (*args, **kwargs): show the arguments of the function within."""
+    return (str(inspect.signature(obj.fun)), result) if hasattr(obj, "fun") else None
+
+
 def as_mathml(self, node):
     """A formula as MathML, which browsers draw by themselves."""
     block = isinstance(node, nodes.math_block)
@@ -55,6 +61,7 @@ def as_mathml(self, node):
 
 
 def setup(app):
+    app.connect("autodoc-process-signature", own_arguments)
     app.connect("autodoc-process-docstring", formula_first, priority=100)  # before napoleon
     app.add_html_math_renderer("mathml", (as_mathml, None), (as_mathml, None))
 

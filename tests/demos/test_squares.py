@@ -139,16 +139,8 @@ def test_a_claim_is_borne_out_where_it_is_sure_and_in_its_direction():
     table["padding by the edge"] = figures([0.60, 0.62, 0.58, 0.66, 0.61])  # more, where less was claimed
     table["every dilation 5"] = figures([1.6, 1.7, 1.5, 1.8, 1.6], dice=0.2)
     said = squares.verdicts(table)
-    assert [": yes. " in sentence for sentence in said] == [
-        True,
-        False,
-        False,
-        True,
-        False,
-        False,
-        False,
-        False,
-    ]
+    yes = [": yes. " in sentence for sentence in said]
+    assert yes == [True, False, False, True, False, False, False, False, False, False]
     assert "Comb times 0.33" in said[3] and said[3].endswith("Dice +0.10.")
     assert said[0].endswith('But "every dilation 5" has not learnt to find the nerve.')
 

@@ -49,10 +49,14 @@ def overlay(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -
     """The image, (H, W) or (H, W, 3), with the mask (H, W; not 0 is in) tinted and its edge in a colour."""
     picture = grey(image).astype(np.float64)
     inside = mask.astype(bool)
-    edge = inside & ~binary_erosion(inside)
     picture[inside] = 0.7 * picture[inside] + 0.3 * np.array(colour)
-    picture[edge] = colour
+    picture[edge(inside)] = colour
     return picture.round().astype(np.uint8)
+
+
+def edge(inside: np.ndarray) -> np.ndarray:
+    """Which pixels of a region (H, W) of bools have a neighbour outside it, or lie at the border, (H, W)."""
+    return inside & ~binary_erosion(inside)
 
 
 def class_colours(count: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What one looks at: pictures, drawings, and how objects look in a notebook."""
 
+import tinyseg.views.notebook  # noqa: F401  gives some classes their look in a notebook
 from tinyseg.views.look import (
     Page,
     Picture,
@@ -10,11 +11,9 @@ from tinyseg.views.look import (
     receptive_field,
     threshold_slider,
 )
-from tinyseg.views.notebook import FORMS
 from tinyseg.views.svg import Drawing, fields, kernels, network, tape
 
 __all__ = [
-    "FORMS",
     "Drawing",
     "Page",
     "Picture",

@@ -6,7 +6,7 @@ Each function takes arrays and returns a `Picture`, which a notebook shows where
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from autograd import make_vjp
 from PIL import Image
 
+from tinyseg.app.drawing import plane
 from tinyseg.app.report import Shown, page, slider
 from tinyseg.io import pictures
 from tinyseg.io.pictures import PREDICTION, TRUTH, grey, visible, write_image
@@ -44,7 +45,7 @@ class Picture:
 class Page:
     """A page of HTML that a notebook shows in a frame of its own, as high as so many pixels."""
 
-    html: str = field(repr=False)
+    html: str
     height: int
 
     def __repr__(self) -> str:
@@ -93,12 +94,12 @@ def panel(data, p=None, *, threshold: float = 0.5, most: int = 6) -> Picture:
     names, rows = data.class_names, []
     for i in range(min(most, len(data))):
         image, labels = data.images[i], data.labels[i]
-        row = [grey(visible(image)), _mask(labels, len(names))]
+        row = [grey(visible(image)), plane(labels, len(names))]
         if p is not None:
             found = most_probable(p[i], threshold)
             on = pictures.tinted(visible(image), found, len(names))
             row += [grey(p[i][0])] if len(names) == 2 else []
-            row += [_mask(found, len(names)), _outlined(image, labels, found) if len(names) == 2 else on]
+            row += [plane(found, len(names)), _outlined(image, labels, found) if len(names) == 2 else on]
         rows.append(row)
     captions = ["image", "truth"]
     if p is not None:
@@ -169,7 +170,10 @@ def influence(net, params, state, images, *, at: tuple[int, int] | None = None) 
 
 
 def receptive_field(net, params, state, images, *, at: tuple[int, int] | None = None) -> Picture:
-    """The picture of `influence`, on a scale of powers of ten: white is most, black a 10,000th or less."""
+    """The picture of `influence`, on a scale of powers of ten: white is most, black a 10,000th or less.
+
+    Arguments are those of `influence`.
+    """
     seen = influence(net, params, state, images, at=at)
     with np.errstate(divide="ignore"):
         level = 1 + np.log10(seen / (seen.max() or 1)) / 4
@@ -220,21 +224,8 @@ def _outlined(image, truth, prediction) -> np.ndarray:
     picture = grey(visible(np.asarray(image)))
     for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
         if mask is not None:
-            inside = (np.asarray(mask) != 0) & (np.asarray(mask) != UNLABELLED)
-            picture = _edge(picture, inside, colour)
+            picture[pictures.edge((np.asarray(mask) != 0) & (np.asarray(mask) != UNLABELLED))] = colour
     return picture
-
-
-def _edge(picture, inside, colour) -> np.ndarray:
-    drawn = pictures.overlay(picture / 255, inside, colour)
-    only = (drawn == np.array(colour)).all(axis=-1, keepdims=True)  # (H, W, 3) -> (H, W, 1): the edge alone
-    return np.where(only, drawn, picture)
-
-
-def _mask(labels, classes: int) -> np.ndarray:
-    if classes > 2:
-        return pictures.label_map(labels, classes)
-    return grey(np.where(labels == UNLABELLED, 0.5, labels))
 
 
 def _enlarged(picture: np.ndarray, side: int = 384) -> np.ndarray:

@@ -5,13 +5,13 @@ A notebook asks an object for `_repr_html_`. The classes themselves know nothing
 
 from __future__ import annotations
 
-from base64 import b64encode
 from dataclasses import fields
 from html import escape
 
 import numpy as np
 
 from tinyseg.app.drawing import contact_sheet
+from tinyseg.app.report import data_uri
 from tinyseg.data import Dataset
 from tinyseg.gradcheck.report import WRONG, Report
 from tinyseg.networks import DilatedFCN
@@ -58,18 +58,18 @@ def of_network(net: DilatedFCN) -> str:
     return network(net)._repr_html_() + folded
 
 
-FORMS = {Dataset: of_dataset, Snapshot: of_snapshot, Report: of_report, DilatedFCN: of_network}
-for kind, form in FORMS.items():
+forms = {Dataset: of_dataset, Snapshot: of_snapshot, Report: of_report, DilatedFCN: of_network}
+for kind, form in forms.items():
     setattr(kind, "_repr_html_", form)  # noqa: B010  mypy knows no such attribute of the class
 
 
-# Pieces of HTML
+# Pieces of HTML. A notebook has no style sheet of ours, as a run's page has: the style stands in each piece.
 
 
 def image_tag(pixels: np.ndarray, words: str) -> str:
     """A picture (H, W, 3) uint8 within the page itself."""
-    content = b64encode(png(pixels, most=900)).decode()
-    return f'<img src="data:image/png;base64,{content}" alt="{escape(words)}" style="max-width: 100%">'
+    address = data_uri(png(pixels, most=900), "image/png")
+    return f'<img src="{address}" alt="{escape(words)}" style="max-width: 100%">'
 
 
 def table(heads: list[str], rows: list[list[str]], marked=()) -> str:
