@@ -267,7 +267,10 @@ def answer(table: dict[str, list[dict]]) -> str:
     y = transposed()
     variation, needed = walk(y[None])
     row_of_ones = " ".join(f"{one:.0f}" for one in y)
-    steps = {name: f"{mean(table[name], 'steps')} {name}" for name in (BASE, *PADDINGS)}
+    straight = [paired(figures(table[name], "steps"), figures(table[BASE], "steps"))[1] for name in PADDINGS]
+    steps = [f"{mean(table[BASE], 'steps')} {BASE}"]
+    for name, p in zip(PADDINGS, holm(straight)):
+        steps.append(f"{mean(table[name], 'steps')} {name} (p = {p:.2g})")
     return "\n".join(
         [
             *lines,
@@ -278,7 +281,7 @@ def answer(table: dict[str, list[dict]]) -> str:
             *(f"- {sentence}" for sentence in verdicts(table)),
             "- transposed convolution: there is none here. One of stride 2 with a kernel of three makes",
             f"  {row_of_ones} of a row of ones: a comb of {variation / needed - 1:.1f}.",
-            f"- the steps at the lines of zero padding (1: none): {', '.join(steps.values())}.",
+            f"- the steps at the lines of zero padding (1: none): {', '.join(steps)}.",
             "",
             *remedies(table),
         ]
@@ -288,14 +291,13 @@ def answer(table: dict[str, list[dict]]) -> str:
 def verdicts(table) -> list[str]:
     """A sentence on each claim: whether the seeds bear it out, how sure that is, and what it costs."""
 
-    def figures(name, key):
-        return [run[key] for run in table[name]]
-
-    found = [paired(figures(one, "comb"), figures(other, "comb")) for _, one, other, _ in COMPARED]
+    found = [
+        paired(figures(table[one], "comb"), figures(table[other], "comb")) for _, one, other, _ in COMPARED
+    ]
     corrected, sentences = holm([p for _, p in found]), []
     for (explanation, one, other, claim), (factor, _), p in zip(COMPARED, found, corrected):
         yes = p < 0.05 and (factor > 1) == ("more" in claim)
-        dice, before = (numpy.mean(figures(name, "dice")) for name in (one, other))
+        dice, before = (numpy.mean(figures(table[name], "dice")) for name in (one, other))
         words = f"{explanation}: {claim}: {'yes' if yes else 'not shown'}. "
         words += f"Comb times {factor:.2f} (p = {p:.2g}), Dice {dice - before:+.2f}."
         poor = [name for name, one_dice in ((one, dice), (other, before)) if one_dice < LEARNT]
@@ -333,14 +335,19 @@ def remedies(table) -> list[str]:
     return lines
 
 
+def figures(runs, key) -> list[float]:
+    """A figure of all seeds."""
+    return [run[key] for run in runs]
+
+
 def row(runs, key) -> str:
     """A figure of all seeds side by side."""
-    return " ".join(f"{run[key]:.2f}" for run in runs)
+    return " ".join(f"{figure:.2f}" for figure in figures(runs, key))
 
 
 def mean(runs, key) -> str:
     """The mean of a figure over the seeds."""
-    return f"{numpy.mean([run[key] for run in runs]):.2f}"
+    return f"{numpy.mean(figures(runs, key)):.2f}"
 
 
 def picture(out: Path, images: int, seed: int) -> numpy.ndarray:

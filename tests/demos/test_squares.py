@@ -111,11 +111,9 @@ def test_smoothing_is_the_blur_that_it_says():
     np.testing.assert_allclose(squares.smooth(maps), [correlate(one, kernel, mode="nearest") for one in maps])
 
 
-def figures(comb, dice=0.8):
-    return [
-        {"comb": c, "dice": dice, "steps": 1.0, "impulse": 1.0, "smooth_comb": 0.0, "smooth_dice": dice}
-        for c in comb
-    ]
+def figures(comb, dice=0.8, steps=None):
+    others = {"dice": dice, "impulse": 1.0, "smooth_comb": 0.0, "smooth_dice": dice}
+    return [others | {"comb": c, "steps": s} for c, s in zip(comb, steps or [1.0] * len(comb))]
 
 
 def test_two_ways_are_compared_by_a_paired_t_test_of_the_ratio():
@@ -143,6 +141,17 @@ def test_a_claim_is_borne_out_where_it_is_sure_and_in_its_direction():
     assert yes == [True, False, False, True, False, False, False, False, False, False]
     assert "Comb times 0.33" in said[3] and said[3].endswith("Dice +0.10.")
     assert said[0].endswith('But "every dilation 5" has not learnt to find the nerve.')
+
+
+def test_the_steps_are_compared_in_the_same_way_and_corrected_for_two():
+    zero, edge, reflect = [1.11, 1.17, 1.08, 1.19, 1.18], [0.95, 0.95, 1.02, 0.97, 1.02], [1, 1.1, 1.2, 1, 1.3]
+    table = {name: figures([0.3] * 5, steps=zero) for name in squares.WAYS}
+    for name, steps in zip(squares.PADDINGS, (edge, reflect)):
+        table[name] = figures([0.3] * 5, steps=steps)
+    p, other = (ttest_rel(np.log(steps), np.log(zero)).pvalue for steps in (edge, reflect))
+    assert f"0.98 padding by the edge (p = {2 * p:.2g}), 1.12 padding by reflection (p = {other:.2g})" in (
+        squares.answer(table)
+    )
 
 
 def test_images_without_a_nerve_have_no_comb_and_bear_nothing_out():
