@@ -16,7 +16,6 @@ default_role = "code"  # what stands in single backticks in a docstring
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "force", 300, True
-nb_output_stderr = "remove"  # progress bars
 nb_merge_streams = True  # what several lines print is one output
 autodoc_member_order, autodoc_typehints = "bysource", "none"
 add_module_names = False
