@@ -181,6 +181,7 @@ def test_without_matplotlib(tmp_path, monkeypatch, capsys):
 
 
 def test_compare_tabulates_every_network(tmp_path, capsys):
+    pytest.importorskip("matplotlib")  # draws dice.png
     table = compare.main(
         [*SMALL, "--epochs", "1", "--seeds", "1", "--seed", "1", "--out", str(tmp_path), "--apart"]
     )
