@@ -144,7 +144,8 @@ def test_a_claim_is_borne_out_where_it_is_sure_and_in_its_direction():
 
 
 def test_the_steps_are_compared_in_the_same_way_and_corrected_for_two():
-    zero, edge, reflect = [1.11, 1.17, 1.08, 1.19, 1.18], [0.95, 0.95, 1.02, 0.97, 1.02], [1, 1.1, 1.2, 1, 1.3]
+    zero, edge = [1.11, 1.17, 1.08, 1.19, 1.18], [0.95, 0.95, 1.02, 0.97, 1.02]
+    reflect = [1.0, 1.1, 1.2, 1.0, 1.3]
     table = {name: figures([0.3] * 5, steps=zero) for name in squares.WAYS}
     for name, steps in zip(squares.PADDINGS, (edge, reflect)):
         table[name] = figures([0.3] * 5, steps=steps)
