@@ -16,7 +16,7 @@ from tinyseg import load, predict
 from tinyseg.app import report
 from tinyseg.app.data import load_data
 from tinyseg.app.drawing import choose
-from tinyseg.app.experiments import refuse_others, run_experiments
+from tinyseg.app.experiments import begin_table, run_experiments
 from tinyseg.app.flags import flags, plain, positive, restored, saved
 from tinyseg.app.report import figure, page, paragraph, section, verbatim
 from tinyseg.app.run import LOG, Log, alone, guarded, make, versions
@@ -78,12 +78,9 @@ def main(argv=None):
     make(args.out)
     with alone(args.out):
         names = ["table.md", "logs.txt", "compare.png", "dice.png", "report.html", LOG]
-        refuse_others(args.out / "runs.csv", runs, names)
+        begin_table(args.out / "runs.csv", runs, names)
         top, where = Log(args.out), {"table": args.out / "runs.csv", "scheduler": args.scheduler}
-        try:
-            results = run_experiments(experiment, runs, **where, there=is_there, say=top.say)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("; the same command goes on with what is missing") from None
+        results = run_experiments(experiment, runs, **where, there=is_there, say=top.say)
         table = {name: [results[f"{name}, seed {seed}"] for seed in seeds] for name in nets}
         top.say("\n" + markdown(table))
         top.write("table.md", markdown(table) + "\n")

@@ -107,8 +107,17 @@ def divide(makers):
     rng = np.random.default_rng(1)
     a, b, g = rng.normal(size=(3, 3, 4))
     b += np.sign(b)  # away from 0, on both sides
-    for maker, name, right in zip(makers, "ab", (g / b, -g * a / b**2)):
-        found = array_of(maker(a / b, a.copy(), b.copy())(g.copy()), a.shape, f"The cotangent of {name}")
+    rights = g / b, -g * a / b**2
+    for maker, name, right, other in zip(makers, "ab", rights, rights[::-1]):
+        late = f"The maker of {name} has to return a function of g: lambda ans, a, b: lambda g: ..."
+        try:
+            vjp = maker(a / b, a.copy(), b.copy())
+        except TypeError as error:
+            need("positional argument" not in str(error), late)
+            raise
+        need(vjp is not None and callable(given(vjp)), late)
+        found = array_of(vjp(g.copy()), a.shape, f"The cotangent of {name}")
+        need(not close(found, other), "The two makers are swapped: that of a comes first.")
         need(not close(found, -right), f"The cotangent of {name} has the wrong sign.")
         need(not close(found * g, right), f"The cotangent of {name} lacks the factor g.")
         at = worst(found, right)
@@ -148,6 +157,13 @@ def convolution(function):
             dense = f"A dilation of {dilation} gives what one of 1 gives. Multiply the offsets by it."
             mistakes[dense] = by_taps(x, w, 1)
         no_known_mistake(y, mistakes)
+        ones = np.eye(9).reshape(9, 3, 3)  # nine kernels of one tap each
+        taps = np.stack([by_taps(x, one, dilation).ravel() for one in ones], axis=1)  # (H W, 9)
+        weights = np.linalg.lstsq(taps, y.ravel(), rcond=None)[0]
+        if close(taps @ weights, y.ravel()):
+            at = worst(weights.reshape(3, 3), w)
+            values = f"its weight is {w[at]:.4f}, and you multiply by {weights.reshape(3, 3)[at]:.4f}"
+            need(close(weights, w.ravel()), f"The tap (i, j) = ({at[0]}, {at[1]}) is wrong: {values}.")
         wrong = np.argwhere(~np.isclose(y, right)).tolist()
         count = f"With a dilation of {dilation}, {len(wrong)} of {y.size} pixels are wrong"
         need(not wrong, f"{count}, the first at {wrong[:1]}.")
@@ -166,7 +182,7 @@ def weight_gradient(function):
         vjp, _ = make_vjp(conv)(np.zeros((3, 3)))
         right = vjp(g[None, None])  # autograd finds this one by itself
         found = array_of(function(x.copy(), g.copy(), dilation), (3, 3), "The cotangent of the weights")
-        turned = "Yours is turned by 180 degrees: weight (0, 0) met what lies up and to the left."
+        turned = "Yours is turned by 180 degrees. Weight (0, 0) looks up and to the left of each pixel."
         need(not close(found, right[::-1, ::-1]), turned)
         values = f"{right[1, 1]:.4f}; yours is {found[1, 1]:.4f}"
         middle = f"The middle weight met x itself: the sum of g * x is {values}."
@@ -184,12 +200,17 @@ def silu(op, slope):
     up, down = ((x + h) / (1 + np.exp(-x - h)) for h in (1e-6, -1e-6))
     numerical = (up - down) / 2e-6
     found = array_of(slope(x), x.shape, "The slope")
+    s = 1 / (1 + np.exp(-x))
+    terms = "The slope of x * s has two terms: the slope of x times s, and x times the slope of s. Yours is"
+    mistakes = {"the first": s, "the second": x * s * (1 - s), "the slope of s alone": s * (1 - s)}
+    no_known_mistake(found, {f"{terms} {what}.": value for what, value in mistakes.items()})
     at = worst(found, numerical)
     values = f"it should be {numerical[at]:.4f}, and yours is {found[at]:.4f}"
     need(
         np.allclose(found, numerical, rtol=1e-5, atol=1e-7),
         f"The slope is wrong: at x = {x[at]:.3f} {values}.",
     )
+    need(not close(make_vjp(op)(x)[0](2 * x), found), "The vjp lacks the factor g.")
     try:
         check_gradients(op, {"x": x})
     except GradientError as error:
@@ -200,13 +221,14 @@ def silu(op, slope):
 def standardize(vjp):
     """The cotangent of x in (x - mean) / sqrt(variance)."""
     rng = np.random.default_rng(6)
-    x, g = rng.normal(size=20) * 3 + 1, rng.normal(size=20)
+    x, g = rng.normal(size=(4, 5)) * 3 + 1, rng.normal(size=(4, 5))
 
     def standard(x):
         return (x - x.mean()) / x.std()
 
-    steps = 1e-6 * np.eye(20)
-    right = np.array([g @ (standard(x + one) - standard(x - one)) / 2e-6 for one in steps])  # numerical
+    steps = 1e-6 * np.eye(20).reshape(20, 4, 5)
+    slopes = [np.sum(g * (standard(x + one) - standard(x - one))) / 2e-6 for one in steps]  # numerical
+    right = np.array(slopes).reshape(4, 5)
     xhat, r = standard(x), 1 / x.std()
     found = array_of(vjp(g.copy(), xhat.copy(), r), x.shape, "The cotangent")
     mean, part = g.mean(), xhat * (xhat * g).mean()
@@ -220,17 +242,19 @@ def standardize(vjp):
             "The part along xhat is a multiple of xhat, not one number.": r * (g - mean - (xhat * g).mean()),
             "sum(xhat * xhat) is the number of entries: divide by it.": r
             * (g - mean - xhat * (xhat * g).sum()),
+            "len(g) is the number of rows. The number of entries is g.size.": r
+            * (g - mean - xhat * (xhat * g).sum() / 4),
         },
     )
     at = worst(found, right)
     values = f"should be {right[at]:.5f}; yours is {found[at]:.5f}"
-    need(np.allclose(found, right, rtol=1e-4, atol=1e-6), f"Entry {at[0]} {values}.")
+    need(np.allclose(found, right, rtol=1e-4, atol=1e-6), f"Entry ({at[0]}, {at[1]}) {values}.")
 
 
 @exercise(7)
 def parameters(function):
     """How many parameters a block has, by its channels and its kernel."""
-    for inward, outward, kernel in ((3, 3, 3), (1, 32, 3), (31, 12, 1)):
+    for inward, outward, kernel in ((2, 5, 3), (3, 3, 3), (1, 32, 3), (31, 12, 1)):
         params, _ = Block(Conv2d(inward, outward, kernel), BatchNorm(outward)).init(np.random.default_rng(0))
         right = sum(array.size for array in params.values())
         found = float(array_of(function(inward, outward, kernel), (), "The number"))
@@ -240,6 +264,10 @@ def parameters(function):
         side = found == outward * inward * kernel + 3 * outward and kernel > 1
         need(not side, "The kernel is a side: one of 3 has 3 x 3 weights.")
         need(found != weights + 2 * outward, "The convolution has a bias for each output channel, too.")
+        measured = found in (weights + 4 * outward, weights + 5 * outward)
+        need(not measured, "What the norm measures, its running mean and variance, is not learnt.")
+        one = found - 3 * outward in (inward * kernel**2, outward * kernel**2) and found != right
+        need(not one, "Each output channel has a kernel for each input channel.")
         place = f"A block from {inward} to {outward} channels with a kernel of {kernel}"
         need(found == right, f"{place} has {right}, and you count {found:g}.")
 
@@ -263,22 +291,22 @@ def dice(function):
         right = confusion_matrix(found.astype(np.uint8), truth.astype(np.uint8)).dice
         value = float(array_of(function(found.copy(), truth.copy()), (), "The Dice"))
         both, either = (found & truth).sum(), (found | truth).sum()
+        mistakes = {
+            "common / (in either mask) is the IoU": both / either,
+            "the share of pixels in which both masks agree is the accuracy": (found == truth).mean(),
+            "common / found is the precision": both / found.sum(),
+            "common / there is the recall": both / truth.sum(),
+            "the common pixels count twice, as both masks have them": right / 2,
+            "found + there counts the common pixels twice, found | there does not": 2 * both / either,
+        }
         no_known_mistake(
-            value,
-            {
-                "This is the IoU. Dice counts the common pixels twice.": both / either,
-                "This is the accuracy: the background should not count.": (found == truth).mean(),
-                "Count the common pixels twice, as both masks do.": right / 2,
-                "Divide by what is found plus what is there; the common pixels count twice there.": 2
-                * both
-                / either,
-            },
+            value, {f"Dice is 2 x common / (found + there); {k}.": v for k, v in mistakes.items()}
         )
         need(close(value, right), f"It should be {right:.4f}; yours is {value:.4f}.")
 
 
 @exercise(10)
-def schedule(dilations):
+def window(dilations):
     """The fewest dilated 3 x 3 layers that see at least 63 pixels, and all of them."""
     need(np.iterable(dilations), "Give several dilations: (1, 2, ...).")
     dilations = list(dilations)

@@ -12,17 +12,20 @@ Then we train the network in eleven ways. Each way takes one explanation away, o
 
 from argparse import RawDescriptionHelpFormatter
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import autograd.numpy as np
 import numpy
 from scipy.stats import t as student
 
 from tinyseg import begin, fit, modified, predict
-from tinyseg.app.experiments import refuse_others, run_experiments
+from tinyseg.app.experiments import begin_table, run_experiments
 from tinyseg.app.flags import Parser, number, positive
 from tinyseg.app.run import LOG, Log, alone, guarded, make, versions
 from tinyseg.data import phantom, random_symmetry
+from tinyseg.errors import InputError
 from tinyseg.fast import FAST
 from tinyseg.fast.memory import keep_memory
 from tinyseg.io.pictures import full_contrast, grey, grid, write_image
@@ -350,6 +353,15 @@ def mean(runs, key) -> str:
     return f"{numpy.mean(figures(runs, key)):.2f}"
 
 
+def maps_of(path: Path) -> numpy.ndarray | None:
+    """The probabilities (N, H, W) in a run's file; None if it is damaged, or not there."""
+    try:
+        with numpy.load(BytesIO(path.read_bytes())) as file:
+            return file["p"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
 def picture(out: Path, images: int, seed: int) -> numpy.ndarray:
     """Three nerves in rows, close by: image, truth, and what each way makes of it."""
     _, held_out = images_of(images, seed)
@@ -359,8 +371,8 @@ def picture(out: Path, images: int, seed: int) -> numpy.ndarray:
         rows_of, columns_of = window(held_out.labels[i])
         rows.append([held_out.images[i, 0][rows_of, columns_of], held_out.labels[i][rows_of, columns_of]])
         for name in WAYS:
-            with numpy.load(out / f"{name}, seed {seed}.npz") as file:
-                rows[-1].append(full_contrast(file["p"][i][rows_of, columns_of], file["p"][i]))
+            p = maps_of(out / f"{name}, seed {seed}.npz")[i]
+            rows[-1].append(full_contrast(p[rows_of, columns_of], p))
     return grid([[grey(one) for one in line] for line in rows], names=("image", "truth", *WAYS), width=110)
 
 
@@ -388,14 +400,19 @@ def main(argv=None):
         for seed in range(args.seeds)
         for way in WAYS
     }
-    there = {"there": lambda name, settings: (args.out / f"{name}.npz").exists()}
+    there = {"there": lambda name, settings: maps_of(args.out / f"{name}.npz") is not None}
     make(args.out)
     with alone(args.out):
         files = [LOG, "squares.png", *(f"{name}.npz" for name in runs)]
-        refuse_others(args.out / "runs.csv", runs, files)
+        begin_table(args.out / "runs.csv", runs, files)
         log = Log(args.out)
         log.say(" ".join(f"{name} {version}" for name, version in versions().items()))
         results = run_experiments(work, runs, table=args.out / "runs.csv", say=log.say, **there)
+        for name, run in results.items():
+            if words := [value for value in run.values() if not isinstance(value, float | int)]:
+                raise InputError(
+                    f"{args.out / 'runs.csv'}: expected numbers of {name}, got {words[0]!r}; delete its row"
+                )
         table = {way: [results[f"{way}, seed {seed}"] for seed in range(args.seeds)] for way in WAYS}
         log.say("\n" + answer(table))
         write_image(args.out / "squares.png", picture(args.out, args.images, 0))

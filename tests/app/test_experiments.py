@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyseg.app.experiments import THREADS, cell, content, cores, run_experiments
+from tinyseg.app.experiments import THREADS, begin_table, cell, content, cores, run_experiments
 from tinyseg.errors import InputError
 
 pytestmark = pytest.mark.processes
@@ -125,6 +125,43 @@ def test_another_file_is_no_table(content, four, tmp_path):
     (tmp_path / "runs.csv").write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match="runs.csv: not a table of runs"):
         run_experiments(square, four, table=tmp_path / "runs.csv", say=quiet)
+
+
+def test_a_table_that_was_begun_is_known_again_wherever_its_folder_lies(four, tmp_path):
+    table = tmp_path / "runs.csv"
+    begin_table(table, {name: run | {"out": "here"} for name, run in four.items()}, ["log.txt"])
+    (tmp_path / "log.txt").write_text("ours")  # and then it was stopped
+    here = {name: run | {"out": str(tmp_path)} for name, run in four.items()}
+    begin_table(table, here, ["log.txt"])
+    said = []
+    run_experiments(square, {"run 0": here["run 0"]}, table=table, say=quiet)
+    run_experiments(square, {"run 0": four["run 0"] | {"out": "moved"}}, table=table, say=said.append)
+    assert said == [f"1 of 1 runs are in {table} already"]
+
+
+def test_runs_of_other_names_stay_and_those_of_other_settings_are_refused(four, tmp_path):
+    table = tmp_path / "runs.csv"
+    run_experiments(square, four, table=table, say=quiet)
+    run_experiments(square, {"run 1": four["run 1"] | {"x": 7}}, table=table, say=quiet)
+    said = []
+    assert run_experiments(square, four, table=table, say=said.append)["run 1"]["square"] == 1
+    assert said[0] == f"3 of 4 runs are in {table} already"
+    before = table.read_bytes()
+    with pytest.raises(InputError, match="run 2 was made with x 2, not 5; --out DIR is another folder"):
+        begin_table(table, {"run 2": four["run 2"] | {"x": 5}}, [])
+    assert table.read_bytes() == before
+
+
+def test_an_empty_table_and_one_that_was_cut_are_refused_in_a_line(four, tmp_path):
+    table = tmp_path / "runs.csv"
+    table.write_text("")
+    with pytest.raises(InputError, match="not a table of runs .it has no column name.; delete it"):
+        begin_table(table, four, [])
+    table.unlink()
+    run_experiments(square, four, table=table, say=quiet)
+    table.write_text(table.read_text()[:-10])
+    with pytest.raises(InputError, match="a row is longer or shorter"):
+        begin_table(table, four, [])
 
 
 PARENT = """

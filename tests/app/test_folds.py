@@ -116,7 +116,7 @@ def test_a_stop_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def stopped(*args, **how):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinyseg.app.folds.run_experiments", stopped)
+    monkeypatch.setattr("tinyseg.app.experiments.executor", stopped)
     with pytest.raises(SystemExit) as caught:
         train_modified.main([*FOLDS, "--out", str(tmp_path)])
     assert caught.value.code == 130

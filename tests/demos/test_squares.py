@@ -174,6 +174,27 @@ def test_nobodys_files_are_touched(tmp_path, capsys):
     assert (tmp_path / "log.txt").read_text() == "mine"
 
 
+def test_a_command_that_was_stopped_before_its_first_run_goes_on(tmp_path, monkeypatch, capsys):
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinyseg.app.experiments.executor", stopped)
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="130"):
+            squares.main(["--out", str(tmp_path)])
+        assert capsys.readouterr().err == "interrupted; the same command goes on with what is missing\n"
+
+
+def test_a_damaged_file_is_none(tmp_path):
+    path = tmp_path / "maps.npz"
+    np.savez(path, p=np.ones((2, 3, 3)))
+    whole = path.read_bytes()
+    assert squares.maps_of(path).sum() == 18 and squares.maps_of(tmp_path / "none") is None
+    for content in (whole[:-30], whole[:100], b"", b"text", whole.replace(b"p.npy", b"q.npy")):
+        path.write_bytes(content)
+        assert squares.maps_of(path) is None
+
+
 @pytest.mark.lesson
 def test_the_command_gives_its_answer_and_a_picture(tmp_path, capfd):
     command = ["--seeds", "2", "--epochs", "1", "--images", "16", "--out", str(tmp_path / "squares")]
@@ -181,6 +202,14 @@ def test_the_command_gives_its_answer_and_a_picture(tmp_path, capfd):
     assert list(table) == list(squares.WAYS) and all(len(runs) == 2 for runs in table.values())
     out = capfd.readouterr().out
     assert "With a remedy" in out and (tmp_path / "squares/squares.png").exists()
-    squares.main(command)  # nothing is done again
     runs = 2 * len(squares.WAYS)
+    (tmp_path / "squares/as it is, seed 1.npz").write_bytes(b"cut")
+    squares.main(command)  # nothing else is done again
+    assert f"{runs - 1} of {runs} runs are in" in capfd.readouterr().out
+    squares.main(command + ["--seeds", "1"])
+    squares.main(command)
     assert f"{runs} of {runs} runs are in" in capfd.readouterr().out
+    before = (tmp_path / "squares/runs.csv").read_bytes()
+    said = refused(squares.main, capfd, [*command, "--epochs", "2"])
+    assert "was made with epochs 1, not 2; --out DIR is another" in said
+    assert (tmp_path / "squares/runs.csv").read_bytes() == before

@@ -53,7 +53,8 @@ def run_experiments(
         InputError: some did not come to a result, or the table or the scheduler is of no use. What is done
             stays in the table.
     """
-    done = finished(table, configurations)
+    rows = rows_of(table, configurations)
+    done = finished(rows, configurations)
     done = {name: results for name, results in done.items() if there(name, configurations[name])}
     if done:
         say(f"{len(done)} of {len(configurations)} runs are in {table} already")
@@ -72,8 +73,10 @@ def run_experiments(
                         progress.show(f"{name} failed: {error}")
                     else:
                         done[name] = result
-                        write_whole(table, written(configurations, done))
+                        write_whole(table, written(configurations, done, rows))
                         progress.show(name)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("; the same command goes on with what is missing") from None
         except BrokenProcessPool:
             lost = lost + 1 if len(done) + len(failed) == before else 1
             if lost == PATIENCE:
@@ -87,14 +90,33 @@ def run_experiments(
     return {name: done[name] for name in configurations}
 
 
-def refuse_others(table: Path, configurations: dict[str, dict], names: list[str]) -> None:
-    """Refuse a folder for results with a table, or else files of these names, that are somebody else's."""
+def begin_table(table: Path, configurations: dict[str, dict], names: list[str]) -> None:
+    """Begin a table in a folder for results, or refuse what is there: nothing that somebody made is lost.
+
+    Raises:
+        InputError: there is another table, one of runs with other settings, or, without a table, a file of
+            these names.
+    """
+    rows = rows_of(table, configurations)
+    for name in rows.keys() & configurations.keys():
+        for key, value in compared(configurations[name]).items():
+            if rows[name].get(key) != cell(value):
+                raise InputError(
+                    f"{table}: {name} was made with {key} {rows[name].get(key)}, not {cell(value)}; "
+                    "--out DIR is another folder"
+                )
     if table.exists():
-        finished(table, configurations)
-    elif there := [name for name in names if (table.parent / name).exists()]:
+        return
+    if there := [name for name in names if (table.parent / name).exists()]:
         raise InputError(
             f"{table.parent}: expected a folder for results, got one with {there[0]}; --out DIR is another"
         )
+    write_whole(table, written(configurations, {}, {}))  # so that a run that is stopped finds its own again
+
+
+def compared(settings: dict) -> dict:
+    """The settings that decide what comes out; the folder may be named in another way, or moved."""
+    return {key: value for key, value in settings.items() if key != "out"}
 
 
 def outcome(work, name: str, settings: dict) -> tuple[dict | None, str]:
@@ -202,39 +224,48 @@ def follow_parent() -> None:
 # The table
 
 
-def written(configurations: dict[str, dict], done: dict[str, dict]) -> str:
-    """The table as CSV: a cell is a text as it is, or JSON."""
+def written(configurations: dict[str, dict], done: dict[str, dict], before: dict[str, dict]) -> str:
+    """The table as CSV: a cell is a text as it is, or JSON. Rows of before with other names stay."""
     rows = [{"name": name} | configurations[name] | done[name] for name in configurations if name in done]
-    table = StringIO()
-    writer = csv.DictWriter(
-        table, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
+    rows = [{key: cell(value) for key, value in row.items()} for row in rows]
+    rows += [row for name, row in before.items() if name not in configurations]
+    table, settings = StringIO(), [key for each in configurations.values() for key in each]
+    columns = dict.fromkeys(["name", *settings, *(key for row in rows for key in row)])
+    writer = csv.DictWriter(table, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
+    writer.writerows(rows)
     return table.getvalue()
 
 
-def finished(table: Path, configurations: dict[str, dict]) -> dict[str, dict]:
-    """The results of those configurations that are in the table with the same settings."""
+def rows_of(table: Path, configurations: dict[str, dict]) -> dict[str, dict]:
+    """The rows of a table of such configurations, by name, as texts."""
     if not table.exists():
         return {}
     try:
         with open(table, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
-            rows = {row["name"]: row for row in reader}
-        found = {}
-        for name, settings in configurations.items():
-            if missing := [key for key in settings if key not in reader.fieldnames]:
-                raise KeyError(missing[0])  # it may be somebody's own
-            row = rows.get(name, {})
-            if row and all(row.get(key) == cell(value) for key, value in settings.items()):
-                results = {key: row[key] for key in row if key not in settings and key != "name"}
-                found[name] = {key: content(text) for key, text in results.items()}
-        return found
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            columns = reader.fieldnames or []
+            rows = list(reader)
+        common = set.intersection(*map(set, configurations.values()))
+        if missing := sorted({"name", *common} - set(columns)):
+            raise ValueError(f"it has no column {missing[0]}")  # it may be somebody's own
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row is longer or shorter than the first")
+        return {row["name"]: row for row in rows}
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(
             f"{table}: not a table of runs ({error}); delete it, or choose another --out"
         ) from None
+
+
+def finished(rows: dict[str, dict], configurations: dict[str, dict]) -> dict[str, dict]:
+    """The results of those configurations that have a row with the same settings."""
+    found = {}
+    for name, settings in configurations.items():
+        row = rows.get(name, {})
+        if row and all(row.get(key) == cell(value) for key, value in compared(settings).items()):
+            found[name] = {key: content(row[key]) for key in row if key not in settings and key != "name"}
+    return found
 
 
 def cell(value) -> str:

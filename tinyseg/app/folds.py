@@ -40,10 +40,7 @@ def cross_validate(args) -> dict:
         for text in doubts:
             run.say(f"warning: {text}")
         where = {"table": args.out / "folds.csv", "scheduler": args.scheduler}
-        try:
-            run_experiments(experiment, runs, **where, there=is_there, say=run.say)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("; the same command goes on with what is missing") from None
+        run_experiments(experiment, runs, **where, there=is_there, say=run.say)
         folds = [rows_of(args.out / folder_name(name) / "per_image.csv") for name in names]
         figures = across(folds)
         metrics = figures | {
