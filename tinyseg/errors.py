@@ -11,6 +11,11 @@ def listed(values, most: int = 5) -> str:
     return ", ".join(map(str, values[:most])) + (f", ... ({len(values)} values)" if values[most:] else "")
 
 
+def plural(count: int, what: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count} {what}{'s' if count != 1 else ''}"
+
+
 def brief(what, most: int = 600) -> str:
     """The first line of what something says of itself, for a message: a stranger's file may say much."""
     line = str(what).partition("\n")[0]

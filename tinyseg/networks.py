@@ -174,9 +174,12 @@ class DilatedFCN:
 
     @property
     def receptive_field(self) -> int:
-        """How many pixels of the image an output sees, across: each block adds two of its dilations.
+        """How many pixels of the image an output sees through the kernels, across.
 
-        1 + 2 * (sum of the dilations)
+            1 + 2 * (sum of the dilations)
+
+        Each block adds two of its dilations. A norm that takes mean and variance of the image at hand, which
+        is instance norm or `running=False`, lets these in besides: two numbers a channel, of all pixels.
         """
         return 1 + 2 * sum(self.dilations)
 

@@ -241,8 +241,12 @@ def test_labels_of_which_nobody_annotated_any():
         (IMAGES, LABELS.astype("f"), "expected whole labels (N, H, W) for images (3, 1, 2, 2), got float32"),
         (IMAGES, LABELS[:2], "expected whole labels (N, H, W) for images (3, 1, 2, 2), got bool (2, 2, 2)"),
         (IMAGES, LABELS[:, :1], "got bool (3, 1, 2)"),
-        (IMAGES, LABELS.astype(int) - 1, "expected labels 0 to 255, got -1 to 0"),
-        (IMAGES, LABELS.astype(int) * 256, "expected labels 0 to 255, got 0 to 256"),
+        (IMAGES, LABELS.astype(int) - 1, "labels 0 to 254, and 255 for what is not annotated, got -1 to 0"),
+        (
+            IMAGES,
+            LABELS.astype(int) * 256,
+            "255 for what is not annotated, got 0 to 256",
+        ),
         (np.uint8(255 * IMAGES), LABELS, "images (N, channels, H, W) of floats, got uint8 (3, 1, 2, 2)"),
         (np.uint8(255 * IMAGES), LABELS, "images / 255 makes floats of 8-bit pixels"),
         (IMAGES > 0.5, LABELS, "images (N, channels, H, W) of floats, got bool (3, 1, 2, 2)"),
@@ -334,7 +338,11 @@ ONE, OTHER, WHOLE = np.zeros((1, 4, 5)), np.zeros((1, 6, 3)), np.zeros((4, 5), i
         ([ONE, OTHER[0]], [WHOLE, OTHER[0].astype(int)], "expected images .channels, h, w. of floats"),
         ([ONE, OTHER.astype(int)], [WHOLE, OTHER[0].astype(int)], "of floats, got int64"),
         ([ONE, OTHER], [WHOLE, np.zeros((3, 6), int)], "expected whole labels .h, w."),
-        ([ONE, OTHER], [WHOLE, np.full((6, 3), 300)], "expected labels 0 to 255, got 300 to 300"),
+        (
+            [ONE, OTHER],
+            [WHOLE, np.full((6, 3), 300)],
+            "255 for what is not annotated, got 300 to 300",
+        ),
     ],
 )
 def test_images_of_different_sizes_that_do_not_fit(images, labels, words):
@@ -363,3 +371,9 @@ def test_as_near_to_the_share_as_whole_subjects_allow():
         ways = (sum(some) for k in range(1, n - 1) for some in combinations(sizes, k))
         best = min(abs(size - 0.2 * count) for size in ways)
         assert abs(len(out) - 0.2 * count) <= best + 0.01 * count
+
+
+@pytest.mark.parametrize("what", ["names", "subjects", "class_names"])
+def test_names_are_texts(what):
+    with pytest.raises(ValueError, match=f"expected {what} that are texts, got 0; str"):
+        Dataset(np.zeros((2, 1, 3, 3), np.float32), np.zeros((2, 3, 3), int), **{what: (0, 1)})

@@ -133,6 +133,53 @@ def test_probabilities_that_are_not_the_images_own_are_refused(count, p, said):
         views.threshold_slider(data, p)
 
 
+IMAGE, DATA = np.zeros((1, 8, 8), np.float32), phantom(2, seed=0)
+P, FEATURES = DATA.images, {"a": np.zeros((2, 3, 8, 8))}
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        (lambda: views.overlay(DATA.images), "one image .channels, H, W. of floats.* float32 .2, 1, 64, 64"),
+        (lambda: views.overlay(np.zeros((8, 8), np.uint8)), "got uint8 .1, 8, 8.; pixels / 255 are floats"),
+        (lambda: views.overlay(IMAGE, np.zeros((4, 4), bool)), "expected a truth .8, 8. of labels .* .4, 4."),
+        (lambda: views.overlay(IMAGE, None, IMAGE[0]), "expected a prediction .* float32 .*by p > 0.5"),
+        (lambda: views.panel(DATA.images), "panel: expected a Dataset, got ndarray"),
+        (lambda: views.panel(DATA, 0.5), "panel: expected probabilities .* got 0 of them"),
+        (lambda: views.threshold_slider(DATA, None), "threshold_slider: expected probabilities"),
+        (lambda: views.threshold_slider(DATA, P, marks={"a": np.nan}), "expected marks that are numbers"),
+        (lambda: views.feature_maps(FEATURES["a"]), "feature_maps: expected maps by name"),
+        (lambda: views.feature_maps({}), "got none"),
+        (lambda: views.feature_maps(FEATURES, 2), "expected an image from 0 to 1, got 2"),
+        (lambda: views.feature_maps({"a": IMAGE}), "a: expected .N, channels, H, W., got .1, 8, 8."),
+        (lambda: views.influence(NET, PARAMS, STATE, IMAGE[None], at=(99, 0)), "got .99, 0."),
+        (lambda: views.influence(NET, PARAMS, STATE, IMAGE[None], at=()), "a row and a column of .8, 8. pix"),
+        (lambda: views.influence(NET, PARAMS, STATE, IMAGE[None], at=(1.5, 2)), "got .1.5, 2."),
+        (lambda: views.influence(NET, PARAMS, STATE, IMAGE[None], at=(slice(0, 2), 3)), "a row and a column"),
+        (lambda: views.receptive_field(NET, PARAMS, STATE, IMAGE[None] * np.nan), "output is not finite"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_in_a_line(view, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        view()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_odd_but_right_is_shown():
+    assert views.influence(NET, PARAMS, STATE, IMAGE[None], at=np.array([3, -4])).shape == (8, 8)
+    assert views.feature_maps(FEATURES, most=100).pixels.shape[1] < 400  # as wide as three maps
+    marked = {"highest": P.max()}
+    pages = [views.threshold_slider(DATA, p, marks=marked) for p in (P, P.tolist())]
+    assert pages[0].html == pages[1].html
+    assert not views.overlay(IMAGE * np.nan).pixels.any()  # without a warning
+
+
+def test_a_norm_that_looks_at_the_whole_image_lets_it_in():
+    x = np.random.default_rng(0).random((1, 1, 21, 21), dtype=np.float32)
+    net = modified(dilations=(1, 2), widths=(3,), norm="instance")
+    assert (views.influence(net, *net.init(np.random.default_rng(0)), x) > 0).sum() > net.receptive_field**2
+
+
 def test_a_slider_is_for_two_classes():
     data = lung_ct(1, size=64)
     with pytest.raises(ValueError, match="expected two classes, got 6"):

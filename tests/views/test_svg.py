@@ -133,8 +133,24 @@ def test_what_are_no_dilations_is_refused(dilations):
             draw(dilations)
 
 
-def test_an_even_kernel_and_a_missing_name_are_refused():
-    with pytest.raises(ValueError, match="expected an odd size, got 2"):
-        views.kernels((1,), size=2)
+@pytest.mark.parametrize("size", [2, 0, -3, 3.0, "3", None, True])
+def test_what_is_no_side_is_refused(size):
+    with pytest.raises(ValueError, match=f"expected an odd size of at least 1, got {size!r}"):
+        views.kernels((1,), size=size)
+    with pytest.raises(ValueError, match="expected a side of at least 1 pixel, got -5"):
+        views.fields((1,), -5)
+
+
+def test_a_network_of_float32_has_a_tape():
+    net = modified(dilations=(1,), maps=1, widths=(1,))
+    params, state = net.init(numpy.random.default_rng(0))
+    x = numpy.ones((1, 1, 8, 8), numpy.float32)
+    texts, _ = parsed(views.tape(lambda x: np.mean(net(params, state, x)[0]), x))
+    assert "(1, 1, 8, 8)" in texts
+    with pytest.raises(ValueError, match="expected a network such as modified.., got <function modified"):
+        views.network(modified)
+
+
+def test_a_missing_name_is_refused():
     with pytest.raises(ValueError, match="a name for each of 2 arguments"):
         views.tape(lambda a, b: a * b, 1.0, 2.0, names=("a",))

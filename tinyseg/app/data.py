@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinyseg.app.figures import plural
 from tinyseg.data import Dataset, annotate, lung_ct, phantom
 from tinyseg.data.dataset import all_pixels
-from tinyseg.errors import InputError, listed
+from tinyseg.errors import InputError, listed, plural
 from tinyseg.io.folder import Loaded, read_found
 from tinyseg.io.pairing import Choices, find_pairs, find_parts
 from tinyseg.io.preprocessing import Preprocessing

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.data import Dataset
-from tinyseg.errors import InputError, listed
+from tinyseg.errors import InputError, listed, plural
 from tinyseg.metrics import ConfusionMatrix
 from tinyseg.ops import UNLABELLED
 
@@ -239,11 +239,6 @@ def said(figures: dict) -> str:
             f"was falsely found in {empty['found_in']} of them, {plural(empty['pixels'], 'pixel')} in all"
         )
     return "\n".join(lines)
-
-
-def plural(count: int, what: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 def warnings(

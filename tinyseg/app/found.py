@@ -8,10 +8,9 @@ from textwrap import fill
 import numpy as np
 
 from tinyseg.app.data import Data, crop_of, something, source_of
-from tinyseg.app.figures import plural
 from tinyseg.data import Dataset
 from tinyseg.data.dataset import all_pixels
-from tinyseg.errors import listed
+from tinyseg.errors import listed, plural
 from tinyseg.io.preprocessing import preprocessing_of
 from tinyseg.ops import UNLABELLED
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from tinyseg.app.baseline import brightness_and_blur
 from tinyseg.app.data import Data
-from tinyseg.app.figures import figures, is_there, numbers, per_image, plural, said, table_of, warnings
+from tinyseg.app.figures import figures, is_there, numbers, per_image, said, table_of, warnings
 from tinyseg.app.run import Log
 from tinyseg.data import Dataset
 from tinyseg.data.dataset import all_pixels
+from tinyseg.errors import plural
 from tinyseg.io.tiles import resized_to
 from tinyseg.metrics import ConfusionMatrix, best_threshold, confusion_matrix, pooled
 from tinyseg.training import Snapshot, most_probable, predict

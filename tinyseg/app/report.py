@@ -18,10 +18,11 @@ from itertools import islice
 import numpy as np
 
 from tinyseg.app.data import Data
-from tinyseg.app.figures import FEW, plural, said
+from tinyseg.app.figures import FEW, said
 from tinyseg.app.judging import at_own_size
 from tinyseg.app.progress import Epoch
 from tinyseg.app.run import Log, versions
+from tinyseg.errors import plural
 from tinyseg.io.pictures import PREDICTION, TRUTH
 from tinyseg.io.tiles import resized_to
 

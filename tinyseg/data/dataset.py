@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyseg.errors import InputError, listed
+from tinyseg.errors import InputError, listed, plural
 from tinyseg.ops import UNLABELLED
 
 DRAWS = 50  # of subjects to hold out; with few of unlike sizes, one draw may miss the share by far
@@ -74,6 +74,11 @@ class Dataset:
             )
         names = tuple(self.names) or tuple(map(str, range(len(images))))
         subjects = tuple(self.subjects) or names
+        for what, texts in (("names", names), ("subjects", subjects), ("class_names", class_names)):
+            if odd := [one for one in texts if not isinstance(one, str)]:
+                raise ValueError(
+                    f"Dataset: expected {what} that are texts, got {odd[0]!r}; str({odd[0]!r}) is one"
+                )
         if not len(images) == len(names) == len(subjects):
             raise ValueError(
                 f"Dataset: expected a name and a subject for each of {len(images)} images, "
@@ -95,7 +100,7 @@ class Dataset:
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.images.shape[1:])) or "of different sizes"
         return (
-            f"Dataset({len(self)} images {size}, {len(self._sizes())} subjects, "
+            f"Dataset({plural(len(self), 'image')} {size}, {plural(len(self._sizes()), 'subject')}, "
             f"classes {listed(self.class_names)})"
         )
 
@@ -198,7 +203,10 @@ def _check(images: np.ndarray, labels: np.ndarray, form: str) -> None:
             f"got {_about(labels)}; masks (N, 1, H, W) become labels by masks[:, 0] > 0.5"
         )
     if labels.size and not 0 <= labels.min() <= labels.max() <= 255:
-        raise ValueError(f"Dataset: expected labels 0 to 255, got {labels.min()} to {labels.max()}")
+        raise ValueError(
+            f"Dataset: expected labels 0 to 254, and {UNLABELLED} for what is not annotated, got "
+            f"{labels.min()} to {labels.max()}"
+        )
 
 
 def _about(array: np.ndarray) -> str:

@@ -33,9 +33,9 @@ def visible(image: np.ndarray) -> np.ndarray:
 def grey(image: np.ndarray) -> np.ndarray:
     """An image or mask in [0, 1], (H, W), as a grey picture; of colour, (H, W, 3), as it is.
 
-    What lies outside is clipped.
+    What lies outside is clipped, and what is no number is black.
     """
-    level = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    level = (np.clip(np.nan_to_num(image), 0, 1) * 255).round().astype(np.uint8)
     return level if level.ndim == 3 else np.repeat(level[..., None], 3, axis=-1)  # (H, W) -> (H, W, 3)
 
 

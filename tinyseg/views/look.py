@@ -18,6 +18,7 @@ from PIL import Image
 
 from tinyseg.app.drawing import plane
 from tinyseg.app.report import Shown, page, slider
+from tinyseg.data.dataset import Dataset
 from tinyseg.io import pictures
 from tinyseg.io.pictures import PREDICTION, TRUTH, grey, visible, write_image
 from tinyseg.ops import UNLABELLED
@@ -70,11 +71,27 @@ def overlay(image, truth=None, prediction=None) -> Picture:
     """An image with the outlines of masks on it: yellow is the truth, blue the prediction.
 
     Args:
-        image: (channels, H, W) or (H, W), in [0, 1].
+        image: (channels, H, W) or (H, W) of floats in [0, 1].
         truth, prediction: (H, W), labels or bools: what is not 0 is in, UNLABELLED is not; or None.
+
+    Raises:
+        ValueError: what is given is no image or no mask.
     """
     image = np.asarray(image)
-    return Picture(_enlarged(_outlined(image[None] if image.ndim == 2 else image, truth, prediction)))
+    image = image[None] if image.ndim == 2 else image  # (H, W) -> (1, H, W)
+    if image.ndim != 3 or image.dtype.kind not in "fb" or not image.size:
+        raise ValueError(
+            f"overlay: expected one image (channels, H, W) of floats in [0, 1], got {image.dtype} "
+            f"{image.shape}; pixels / 255 are floats, and data.images[0] is one image"
+        )
+    for name, mask in (("truth", truth), ("prediction", prediction)):
+        given = image[0] > 0 if mask is None else np.asarray(mask)
+        if given.shape != image.shape[1:] or given.dtype.kind not in "bui":
+            raise ValueError(
+                f"overlay: expected a {name} {image.shape[1:]} of labels or bools, got {given.dtype} "
+                f"{given.shape}; probabilities become a mask by p > 0.5"
+            )
+    return Picture(_enlarged(_outlined(image, truth, prediction)))
 
 
 def panel(data, p=None, *, threshold: float = 0.5, most: int = 6) -> Picture:
@@ -122,10 +139,16 @@ def feature_maps(features: Mapping[str, Any], image: int = 0, *, most: int = 8) 
         most: how many channels of a layer at most; so many maps stand side by side.
 
     Raises:
-        ValueError: there are no maps to show.
+        ValueError: there are no maps to show, or no such image.
     """
-    if not features or most < 1:
-        raise ValueError("feature_maps: expected maps to show, got none")
+    if not isinstance(features, Mapping) or not features or most < 1:
+        raise ValueError("feature_maps: expected maps by name, as net.features gives them, got none")
+    for name, maps in features.items():
+        if np.ndim(maps) != 4 or not np.size(maps):
+            raise ValueError(f"feature_maps: {name}: expected (N, channels, H, W), got {np.shape(maps)}")
+        if not -len(maps) <= image < len(maps):
+            raise ValueError(f"feature_maps: expected an image from 0 to {len(maps) - 1}, got {image}")
+    most = min(most, sum(maps.shape[1] for maps in features.values()))
     lines: list[list[tuple[str, list[np.ndarray]]]] = [[]]
     for name, maps in features.items():
         finite = np.nan_to_num(maps[image, :most].astype(float), posinf=0, neginf=0)  # of a net that diverged
@@ -158,9 +181,19 @@ def influence(net, params, state, images, *, at: tuple[int, int] | None = None) 
         net, params, state: a network, which is run in evaluation.
         images: (N, channels, H, W), of the parameters' dtype.
         at: row and column of the output's pixel; by default the middle.
+
+    Raises:
+        ValueError: there is no such pixel, or the output is not finite.
     """
     vjp, y = make_vjp(lambda x: net(params, state, x, train=False, rng=None)[0])(np.asarray(images))
-    row, column = at or (y.shape[2] // 2, y.shape[3] // 2)
+    if not np.isfinite(y).all():
+        raise ValueError("influence: the network's output is not finite; are its parameters and images?")
+    middle = y.shape[2] // 2, y.shape[3] // 2
+    at = middle if at is None else at
+    whole = np.shape(at) == (2,) and np.asarray(at).dtype.kind in "ui"
+    if not whole or not all(-side <= place < side for place, side in zip(at, y.shape[2:])):
+        raise ValueError(f"influence: expected a row and a column of {y.shape[2:]} pixels, got {at!r}")
+    row, column = at
     each = []
     for o in range(y.shape[1]):  # apart: the outputs of two classes may cancel each other
         g = np.zeros_like(y)
@@ -192,24 +225,31 @@ def threshold_slider(data, p, *, marks: Mapping[str, float] | None = None, most:
     Raises:
         ValueError: there are no images, not two classes, or the probabilities are not theirs.
     """
-    check_probabilities("threshold_slider", data, p, most)
+    check_probabilities("threshold_slider", data, () if p is None else p, most)
     if data.classes != 2:
         raise ValueError(f"threshold_slider: expected two classes, got {data.classes}")
-    count = min(most, len(data))
+    marks = {"0.5": 0.5} if not marks else {str(name): float(at) for name, at in marks.items()}
+    if not np.isfinite(list(marks.values())).all():
+        raise ValueError(f"threshold_slider: expected marks that are numbers, got {marks}")
+    count, p = min(most, len(data)), [np.asarray(one) for one in p]
     shown = [Shown(data.names[i], data.images[i].mean(axis=0), p[i][0], data.labels[i]) for i in range(count)]
-    content = slider(shown, dict(marks or {"0.5": 0.5}))
+    content = slider(shown, marks)
     return Page(page("Threshold", [content]), height=330 + 230 * -(-count // 3))
 
 
 def check_probabilities(who: str, data, p, most: int) -> None:
-    """One clear error for probabilities that are not those of a dataset's images."""
+    """One clear error for what is no dataset, and for probabilities that are not those of its images."""
+    if not isinstance(data, Dataset):
+        raise ValueError(
+            f"{who}: expected a Dataset, got {type(data).__name__}; Dataset(images, labels) makes one"
+        )
     if not len(data) or most < 1:
         raise ValueError(f"{who}: expected images to show, got none")
     if p is None:
         return
     channels = 1 if data.classes == 2 else data.classes
     wanted = [(channels, *labels.shape) for labels in data.labels]
-    given = [np.shape(one) for one in p]
+    given = [np.shape(one) for one in p] if np.iterable(p) else []
     if given != wanted:
         one = f"{given[0] if given else 'nothing'} first"
         raise ValueError(

@@ -16,7 +16,7 @@ import numpy as np
 from autograd.core import VJPNode, add_outgrads
 from autograd.tracer import isbox, new_box, notrace_primitives, register_notrace, trace_stack
 
-from tinyseg.app.figures import plural
+from tinyseg.errors import plural
 from tinyseg.io.files import write_whole
 from tinyseg.networks import DilatedFCN
 
@@ -44,11 +44,11 @@ def kernels(dilations: Sequence[int] = (1, 2, 3), size: int = 3) -> Drawing:
     """Kernels of size x size weights at some dilations, side by side on equal grids of pixels.
 
     Raises:
-        ValueError: a dilation is no whole number of at least 1, there is none, or the size is even.
+        ValueError: a dilation is no whole number of at least 1, there is none, or the size is not odd.
     """
     check_dilations("kernels", dilations)
-    if size % 2 == 0:
-        raise ValueError(f"kernels: expected an odd size, got {size}")
+    if not is_whole(size) or size % 2 == 0:
+        raise ValueError(f"kernels: expected an odd size of at least 1, got {size!r}")
     cell, pieces = 20, []
     side = max(dilations) * (size - 1) + 3
     for k, d in enumerate(dilations):
@@ -77,9 +77,11 @@ def fields(dilations: Sequence[int], image: int = 64) -> Drawing:
     `image` is the side of an image in pixels, which two lines mark.
 
     Raises:
-        ValueError: a dilation is no whole number of at least 1, or there is none.
+        ValueError: a dilation, or the side, is no whole number of at least 1, or there is no dilation.
     """
     check_dilations("fields", dilations)
+    if not is_whole(image):
+        raise ValueError(f"fields: expected a side of at least 1 pixel, got {image!r}")
     dense, window, row, middle = 1, 1, 26, 320
     widest = max(1 + 2 * sum(dilations), image)
     scale = 360 / widest
@@ -103,13 +105,23 @@ def fields(dilations: Sequence[int], image: int = 64) -> Drawing:
 
 def check_dilations(who: str, dilations) -> None:
     """One clear error for what are no dilations."""
-    several = isinstance(dilations, Sequence) and len(dilations)
-    if not several or not all(isinstance(d, int | np.integer) and d > 0 for d in dilations):
+    if not isinstance(dilations, Sequence) or not dilations or not all(map(is_whole, dilations)):
         raise ValueError(f"{who}: expected a tuple of whole dilations of at least 1, got {dilations!r}")
 
 
+def is_whole(value) -> bool:
+    """Whether it is a whole number of at least 1."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) > 0
+
+
 def network(net: DilatedFCN) -> Drawing:
-    """A network from top to bottom: every layer, what it sees, and what is concatenated."""
+    """A network from top to bottom: every layer, what it sees, and what is concatenated.
+
+    Raises:
+        ValueError: it is no network of this family.
+    """
+    if not isinstance(net, DilatedFCN):
+        raise ValueError(f"network: expected a network such as modified(), got {net!r}")
     seen, rows = 1, [("image", plural(net.channels, "channel"), "", False)]
     rows.append(("input", "x + norm(x)", "", False))
     for i, d in enumerate(net.dilations, 1):
@@ -189,10 +201,9 @@ def tape(function: Callable, *values, names: Sequence[str] = ()) -> Drawing:
     names = tuple(names) or tuple(f"x{i}" for i in range(1, len(values) + 1))
     if len(names) != len(values):
         raise ValueError(f"tape: expected a name for each of {len(values)} arguments, got {names}")
-    roots = [
-        Step.new_root(np.asarray(v, float) if np.ndim(v) else float(v), n, graph)
-        for v, n in zip(values, names)
-    ]
+    arrays = [np.asarray(v) for v in values]
+    floats = [v if v.dtype.kind == "f" else v.astype(float) for v in arrays]  # float32 stays float32
+    roots = [Step.new_root(v if v.ndim else v[()], name, graph) for v, name in zip(floats, names)]
 
     with trace_stack.new_trace() as level:
         y = function(*(new_box(root.value, level, root) for root in roots))
