@@ -26,7 +26,7 @@ class Open(Exception):
     """There is no answer yet."""
 
 
-def exercise(number: int) -> Callable:
+def exercise(number: int, *, functions: bool = False) -> Callable:
     """Let a check print one line: right, what is wrong, or that there is no answer yet."""
 
     def decorate(check):
@@ -35,6 +35,7 @@ def exercise(number: int) -> Callable:
             try:
                 for answer in answers:
                     given(answer)
+                    need(callable(answer) or not functions, "Give the function itself, by its name alone.")
                 check(*answers)
                 print(f"Exercise {number}: right.")
             except Wrong as wrong:
@@ -74,7 +75,7 @@ def array_of(value, shape, what: str) -> np.ndarray:
 
 
 def close(one, other) -> bool:
-    return bool(np.allclose(one, other, rtol=1e-6, atol=1e-9))
+    return bool(np.allclose(one, other, rtol=1e-5, atol=1e-6))  # so near comes float32, too
 
 
 def no_known_mistake(found, mistakes: dict) -> None:
@@ -129,7 +130,7 @@ def divide(makers):
 @exercise(2)
 def by_hand(cotangents):
     """The cotangents of a and b in tanh(a * b) + a, where a = 2 and b = 0."""
-    need(len(cotangents) == 2, "Give two numbers: that of a, that of b.")
+    need(np.shape(cotangents) == (2,), "Give two numbers: that of a, that of b.")
     of_a, of_b = cotangents
     need(not close(of_a, 0), "a is used twice, in the product and in the sum. Both ways add up.")
     through = "through the sum comes 1, through the product b times what tanh lets through"
@@ -137,7 +138,7 @@ def by_hand(cotangents):
     need(close(of_b, 2), f"{of_b} for b: tanh(0) lets 1 - 0**2 = 1 through, and the product turns it into a.")
 
 
-@exercise(3)
+@exercise(3, functions=True)
 def convolution(function):
     """A dilated convolution of one channel by one product a tap."""
     rng = np.random.default_rng(3)
@@ -164,12 +165,12 @@ def convolution(function):
             at = worst(weights.reshape(3, 3), w)
             values = f"its weight is {w[at]:.4f}, and you multiply by {weights.reshape(3, 3)[at]:.4f}"
             need(close(weights, w.ravel()), f"The tap (i, j) = ({at[0]}, {at[1]}) is wrong: {values}.")
-        wrong = np.argwhere(~np.isclose(y, right)).tolist()
+        wrong = np.argwhere(~np.isclose(y, right, rtol=1e-5, atol=1e-6)).tolist()
         count = f"With a dilation of {dilation}, {len(wrong)} of {y.size} pixels are wrong"
         need(not wrong, f"{count}, the first at {wrong[:1]}.")
 
 
-@exercise(4)
+@exercise(4, functions=True)
 def weight_gradient(function):
     """The cotangent of the 3 x 3 weights of a dilated convolution of one channel."""
     rng = np.random.default_rng(4)
@@ -191,11 +192,15 @@ def weight_gradient(function):
         need(close(found, right), f"{others} Which pixel of x did they meet?")
 
 
-@exercise(5)
+@exercise(5, functions=True)
 def silu(op, slope):
     """x * sigmoid(x) as a primitive, whose vjp multiplies by a slope."""
     x = 3 * np.random.default_rng(5).normal(size=(5, 4))
     given(slope(x))
+    need(
+        hasattr(op, "fun"),
+        "Leave @autograd_primitive above silu: it is a step of which only you know the vjp.",
+    )
     need(close(op(x), x / (1 + np.exp(-x))), "The forward function is not x * sigmoid(x).")
     up, down = ((x + h) / (1 + np.exp(-x - h)) for h in (1e-6, -1e-6))
     numerical = (up - down) / 2e-6
@@ -217,7 +222,7 @@ def silu(op, slope):
         raise Wrong(f"The checker says: {str(error).splitlines()[-1]}") from None
 
 
-@exercise(6)
+@exercise(6, functions=True)
 def standardize(vjp):
     """The cotangent of x in (x - mean) / sqrt(variance)."""
     rng = np.random.default_rng(6)
@@ -251,7 +256,7 @@ def standardize(vjp):
     need(np.allclose(found, right, rtol=1e-4, atol=1e-6), f"Entry ({at[0]}, {at[1]}) {values}.")
 
 
-@exercise(7)
+@exercise(7, functions=True)
 def parameters(function):
     """How many parameters a block has, by its channels and its kernel."""
     for inward, outward, kernel in ((2, 5, 3), (3, 3, 3), (1, 32, 3), (31, 12, 1)):
@@ -264,8 +269,10 @@ def parameters(function):
         side = found == outward * inward * kernel + 3 * outward and kernel > 1
         need(not side, "The kernel is a side: one of 3 has 3 x 3 weights.")
         need(found != weights + 2 * outward, "The convolution has a bias for each output channel, too.")
-        measured = found in (weights + 4 * outward, weights + 5 * outward)
-        need(not measured, "What the norm measures, its running mean and variance, is not learnt.")
+        need(
+            found != weights + 5 * outward,
+            "What the norm measures, its running mean and variance, is not learnt.",
+        )
         one = found - 3 * outward in (inward * kernel**2, outward * kernel**2) and found != right
         need(not one, "Each output channel has a kernel for each input channel.")
         place = f"A block from {inward} to {outward} channels with a kernel of {kernel}"
@@ -282,7 +289,7 @@ def loss_alone(net):
     need(net == original(head="linear"), "Another field differs from the original's.")
 
 
-@exercise(9)
+@exercise(9, functions=True)
 def dice(function):
     """The Dice of two masks, of bools."""
     rng = np.random.default_rng(9)
@@ -302,7 +309,7 @@ def dice(function):
         no_known_mistake(
             value, {f"Dice is 2 x common / (found + there); {k}.": v for k, v in mistakes.items()}
         )
-        need(close(value, right), f"It should be {right:.4f}; yours is {value:.4f}.")
+        need(close(value, right), f"It should be {right:.6f}; yours is {value:.6f}.")
 
 
 @exercise(10)
