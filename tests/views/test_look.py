@@ -29,6 +29,9 @@ def test_a_picture_is_a_png_and_says_its_size_in_a_line(tmp_path):
     picture.save(tmp_path / "a.png")
     np.testing.assert_array_equal(imageio.imread(tmp_path / "a.png"), pixels)
     assert repr(picture) == "Picture(7 x 5 pixels)"
+    for path in (tmp_path, tmp_path / "a.xyz"):
+        with pytest.raises(ValueError, match="expected the name of a picture, such as .*.png, got"):
+            picture.save(path)
 
 
 def test_an_overlay_outlines_the_masks_and_leaves_the_rest():

@@ -1,5 +1,7 @@
 """How objects look: a short repr, and HTML that a notebook can show."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from app.test_page import Reader
@@ -48,6 +50,8 @@ def test_a_snapshot_shows_the_losses_of_its_epoch_and_every_array(snapshot):
     heights = [-float(point.split(",")[1]) for point in points]
     assert np.argsort(heights).tolist() == np.argsort(snapshot.losses).tolist()
     assert [row[0] for row in page.rows[1:]] == [*snapshot.params, *snapshot.state]
+    long = replace(snapshot, losses=tuple(np.random.default_rng(0).random(100_000)))
+    assert len(long._repr_html_()) < len(snapshot._repr_html_()) + 15_000
     assert "<svg" not in begin(modified())._repr_html_()  # before the first step there are no losses
 
 

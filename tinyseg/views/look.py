@@ -38,7 +38,13 @@ class Picture:
         return png(self.pixels)
 
     def save(self, path: str | Path) -> None:
-        """Write it, whole or not at all, in the format of the path's suffix."""
+        """Write it, whole or not at all, in the format of the path's suffix.
+
+        Raises:
+            ValueError: the suffix is that of no format.
+        """
+        if Path(path).suffix.lower() not in Image.registered_extensions():
+            raise ValueError(f"save: expected the name of a picture, such as {path}.png, got {path}")
         write_image(path, self.pixels)
 
 
