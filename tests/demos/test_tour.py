@@ -42,7 +42,7 @@ def test_ten_exercises_have_an_answer_each_that_is_folded_away():
     assert list(tagged("exercise")) == list(ANSWERS) == list(range(1, 11))
     folded = "<details>\n<summary>Answer</summary>\n\n"
     assert all(text.startswith(folded) for text in tagged("answer").values())
-    alike = [cell for cell in CELLS if "answer" in cell["metadata"].get("tags", [])]  # teaching.md removes them
+    alike = [cell for cell in CELLS if "answer" in cell["metadata"].get("tags", [])]  # for a hand-out
     assert [cell["source"] for cell in alike] == list(tagged("answer").values())
 
 
