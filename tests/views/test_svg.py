@@ -62,6 +62,15 @@ def test_no_two_nodes_of_a_tape_lie_on_each_other():
         assert not any(abs(x - u) < w and abs(y - v) < h for u, v, _, _ in nodes[:i])
 
 
+def test_an_argument_used_twice_by_one_step_has_two_ways():
+    svg = views.tape(lambda a: a / a, 4.0).svg
+    ways = re.findall(r'<line x1="([\d.]+)" y1="[\d.]+" x2="([\d.]+)"', svg)
+    said = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="start"[^>]*>([^<]+)', svg)
+    assert len(set(ways)) == 2
+    assert [float(words) for _, words in said] == [1 / 4, -1 / 4]  # (a / b)' by a, by b
+    assert float(said[1][0]) - float(said[0][0]) > 50  # side by side, not one upon the other
+
+
 @pytest.mark.parametrize(
     ("function", "what"), [(lambda a: 1.0, "does not depend"), (lambda a: a * numpy.ones(2), r"shape \(2,\)")]
 )

@@ -253,10 +253,18 @@ def laid_out(steps: list[Step], cotangents: dict, ways: dict) -> tuple[int, int,
     def depth_of(one):
         return one.depth if isinstance(one, Step) else one[2]
 
+    def towards(far):  # ways leave a box on the side on which they go on
+        return max(-45, min(45, far / 4))
+
     pieces = []
     for key, path in paths.items():
         points = [(across[one], 44 + high * depth_of(one)) for one in path]
-        points[0], points[-1] = (points[0][0], points[0][1] + 30), (points[-1][0], points[-1][1] - 34)
+        step, n = key
+        twins = [i for i, parent in enumerate(step.parents) if parent is path[0]]  # a * a has two ways to a
+        aside = 56 * (twins.index(n) - (len(twins) - 1) / 2)
+        (first, top), (second, _), (last_but_one, _), (last, bottom) = (points[k] for k in (0, 1, -2, -1))
+        points[0] = first + towards(second - first) + aside, top + 30
+        points[-1] = last + towards(last_but_one - last) + aside, bottom - 34
         pieces += [line(one, other, BLUE) for one, other in zip(points, points[1:-1])]
         pieces.append(line(points[-2], points[-1], BLUE, arrow=True))
         (x, y), (right, down) = points[0], points[1]
