@@ -98,6 +98,7 @@ def steps(maps) -> float:
 LEARNT = 0.5  # of Dice: a map that has not learnt may have any comb
 REMEDIES = ("dilations that fall again", "two dense layers in front", "two dense layers behind")
 BASE, PADDINGS = "as it is", ("padding by the edge", "padding by reflection")
+LOSSES = "cross-entropy, no residual", "squared error, no residual"
 WAYS: dict[str, dict] = {
     BASE: {},
     # Dilation. Neighbouring pixels look through taps that lie d apart, so they see different pixels, and
@@ -116,18 +117,19 @@ WAYS: dict[str, dict] = {
     "squared error, no residual": {"residual": False},
     "cross-entropy, no residual": {"residual": False, "head": "softmax"},
 }
-# Which two are compared, and what the difference is to show.
+MORE, LESS = 1, -1
+# Which two are compared, whether the first is to make more of the comb or less, and that as a sentence.
 COMPARED = [
-    ("dilation", "every dilation 5", BASE, "dilations of 5 alone make more of it"),
-    ("dilation", "every dilation 1", BASE, "no dilation makes less of it"),
-    ("dilation", "dilations that fall again", BASE, "a falling schedule makes less of it"),
-    ("dilation", "two dense layers in front", BASE, "dense layers in front make less of it"),
-    ("dilation", "two dense layers behind", BASE, "dense layers behind make less of it"),
-    ("padding", "padding by the edge", BASE, "padding by the edge makes less of it"),
-    ("padding", "padding by reflection", BASE, "padding by reflection makes less of it"),
-    ("loss", "cross-entropy, no residual", "squared error, no residual", "cross-entropy makes less of it"),
-    ("depth", "two layers of 55 behind", BASE, "two more layers of dilation 55 make less of it"),
-    ("depth", "two dense layers behind", "two layers of 55 behind", "dense ones make less of it than those"),
+    ("dilation", "every dilation 5", BASE, MORE, "dilations of 5 alone make more of it"),
+    ("dilation", "every dilation 1", BASE, LESS, "no dilation makes less of it"),
+    ("dilation", "dilations that fall again", BASE, LESS, "a falling schedule makes less of it"),
+    ("dilation", "two dense layers in front", BASE, LESS, "dense layers in front make less of it"),
+    ("dilation", "two dense layers behind", BASE, LESS, "dense layers behind make less of it"),
+    ("padding", "padding by the edge", BASE, LESS, "padding by the edge makes less of it"),
+    ("padding", "padding by reflection", BASE, LESS, "padding by reflection makes less of it"),
+    ("loss", *LOSSES, LESS, "cross-entropy makes less of it"),
+    ("depth", "two layers of 55 behind", BASE, LESS, "two more layers of dilation 55 make less of it"),
+    ("depth", "two dense layers behind", "two layers of 55 behind", LESS, "dense ones make less than those"),
 ]
 
 
@@ -271,15 +273,16 @@ def answer(table: dict[str, list[dict]]) -> str:
     variation, needed = walk(y[None])
     row_of_ones = " ".join(f"{one:.0f}" for one in y)
     straight = [paired(figures(table[name], "steps"), figures(table[BASE], "steps"))[1] for name in PADDINGS]
-    steps = [f"{mean(table[BASE], 'steps')} {BASE}"]
+    steps, many = [f"{mean(table[BASE], 'steps')} {BASE}"], len(table[BASE]) > 1
     for name, p in zip(PADDINGS, holm(straight)):
-        steps.append(f"{mean(table[name], 'steps')} {name} (p = {p:.2g})")
+        steps.append(f"{mean(table[name], 'steps')} {name}" + f" (p = {p:.2g})" * many)
+    test = "A paired t-test over the seeds, of the logarithm of the comb of two ways;"
+    test += f"\nthe p-values are corrected for {len(COMPARED)} comparisons (Holm)."
     return "\n".join(
         [
             *lines,
             "",
-            "Is it so? A paired t-test over the seeds, of the logarithm of the comb of two ways;",
-            f"the p-values are corrected for {len(COMPARED)} comparisons (Holm).",
+            f"Is it so? {test if many else 'One seed cannot tell: --seeds 5 tests each claim by a t-test.'}",
             "",
             *(f"- {sentence}" for sentence in verdicts(table)),
             "- transposed convolution: there is none here. One of stride 2 with a kernel of three makes",
@@ -294,26 +297,32 @@ def answer(table: dict[str, list[dict]]) -> str:
 def verdicts(table) -> list[str]:
     """A sentence on each claim: whether the seeds bear it out, how sure that is, and what it costs."""
 
-    found = [
-        paired(figures(table[one], "comb"), figures(table[other], "comb")) for _, one, other, _ in COMPARED
-    ]
+    found = [paired(*(figures(table[name], "comb") for name in pair)) for _, *pair, _, _ in COMPARED]
     corrected, sentences = holm([p for _, p in found]), []
-    for (explanation, one, other, claim), (factor, _), p in zip(COMPARED, found, corrected):
-        yes = p < 0.05 and (factor > 1) == ("more" in claim)
+    for (explanation, one, other, way, claim), (factor, _), p in zip(COMPARED, found, corrected):
+        yes = p < 0.05 and (factor > 1) == (way == MORE)
         dice, before = (numpy.mean(figures(table[name], "dice")) for name in (one, other))
-        words = f"{explanation}: {claim}: {'yes' if yes else 'not shown'}. "
-        words += f"Comb times {factor:.2f} (p = {p:.2g}), Dice {dice - before:+.2f}."
-        poor = [name for name, one_dice in ((one, dice), (other, before)) if one_dice < LEARNT]
-        sentences.append(words + (f' But "{poor[0]}" has not learnt to find the nerve.' if poor else ""))
+        verdict, test = f"{'yes' if yes else 'not shown'}. ", f" (p = {p:.2g})"
+        if len(table[one]) < 2:
+            verdict = test = ""  # of one seed nobody can say what is chance
+        words = f"{explanation}: {claim}: {verdict}Comb times {factor:.2f}{test}, Dice {dice - before:+.2f}."
+        for name, its_dice in ((one, dice), (other, before)):
+            words += f' But "{name}" has not learnt to find the nerve.' if its_dice < LEARNT else ""
+        sentences.append(words)
     return sentences
 
 
 def paired(one, other) -> tuple[float, float]:
-    """(the geometric mean of one / other, the p-value of a paired t-test that it is 1), two-sided."""
+    """(the geometric mean of one / other, the p-value of a paired t-test that it is 1), two-sided.
+
+    Of one pair there is no test: then the p-value is 1.
+    """
     logs = numpy.log(numpy.array(one) / numpy.array(other))
-    n, spread = len(logs), numpy.std(logs, ddof=1) if len(logs) > 1 else 0
-    p = 2 * student.sf(abs(logs.mean()) / (spread / n**0.5), n - 1) if spread > 0 else 1.0
-    return float(numpy.exp(logs.mean())), float(p)
+    n, factor = len(logs), float(numpy.exp(logs.mean()))
+    if n < 2 or not logs.any():
+        return factor, 1.0
+    with numpy.errstate(divide="ignore"):  # all pairs have the same ratio: then p is 0
+        return factor, float(2 * student.sf(abs(logs.mean()) / (numpy.std(logs, ddof=1) / n**0.5), n - 1))
 
 
 def holm(ps) -> list[float]:
@@ -349,8 +358,12 @@ def row(runs, key) -> str:
 
 
 def mean(runs, key) -> str:
-    """The mean of a figure over the seeds."""
-    return f"{numpy.mean(figures(runs, key)):.2f}"
+    """The mean of a figure over the seeds that have one."""
+    known = [figure for figure in figures(runs, key) if numpy.isfinite(figure)]
+    missing = len(runs) - len(known)
+    return (f"{numpy.mean(known):.2f}" if known else "-") + f" ({missing} without)" * (
+        0 < missing < len(runs)
+    )
 
 
 def maps_of(path: Path) -> numpy.ndarray | None:

@@ -240,6 +240,34 @@ def test_a_schedule_is_a_function_and_a_loss_one_number():
         next(stream(loss=lambda y, labels: (y - labels[:, None]) ** 2))
 
 
+START = begin(NET)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: begin(modified), r"begin: expected a network such as modified\(\), got modified$"),
+        (lambda: predict(modified, START.params, START.state, TRAIN.images), "predict: .*, got modified$"),
+        (lambda: predict(None, START.params, START.state, TRAIN.images), "predict: .*, got NoneType$"),
+        (
+            lambda: predict(NET, START, START.state, TRAIN.images),
+            "predict: expected params, a dict of arrays, got Snapshot; snapshot.params is one$",
+        ),
+        (lambda: evaluate(NET, START.params, None, TRAIN), "evaluate: expected state, .*; snapshot.state is"),
+        (
+            lambda: evaluate(NET, START.params, START.state, TRAIN.images),
+            "evaluate: expected a Dataset, got nd",
+        ),
+        (lambda: next(fit(NET, TRAIN.images, START, epochs=1)), "fit: expected a Dataset, got ndarray; Data"),
+        (lambda: next(fit(NET, TRAIN, START.params, epochs=1)), "fit: expected a snapshot, got dict; begin"),
+        (lambda: next(fit(type(NET), TRAIN, START, epochs=1)), "fit: expected a network .*, got DilatedFCN$"),
+    ],
+)
+def test_one_thing_in_the_place_of_another_is_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
 def test_a_start_of_another_network_or_optimiser_is_refused():
     with pytest.raises(ValueError, match="expected a start of this network, with "):
         next(fit(NET, TRAIN, begin(modified(maps=1, dilations=(1,))), epochs=1))
@@ -374,8 +402,9 @@ def test_a_norm_that_overflows_is_a_divergence():
         (np.uint8(255 * HELD_OUT.images), r"got uint8; convert it with images.astype\(numpy.float32\)$"),
         (HELD_OUT.images.tolist(), r"got list; make one with numpy.array\(values, numpy.float32\)$"),
         (None, "got NoneType"),
+        (HELD_OUT, "got Dataset; its .images may be one$"),
     ],
-    ids=["a plane", "an image", "none", "bytes", "a list", "nothing"],
+    ids=["a plane", "an image", "none", "bytes", "a list", "nothing", "a dataset"],
 )
 def test_what_predict_refuses(images, words):
     params, state = NET.init(np.random.default_rng(0))

@@ -31,7 +31,7 @@ class ConfusionMatrix:
 
     @property
     def iou_of_each(self) -> np.ndarray:
-        """The IoU of each class, (C,): dice / (2 - dice)."""
+        """The IoU of each class, (C,), which is dice / (2 - dice)."""
         return self.dice_of_each / (2 - self.dice_of_each)
 
     @property

@@ -184,7 +184,7 @@ class DilatedFCN:
         return 1 + 2 * sum(self.dilations)
 
     def loss(self, y, labels):
-        """What training lowers, of the output y and labels (N, H, W): see the heads above."""
+        """What training lowers, of the output y and labels (N, H, W), by `SoftmaxHead` or `LinearHead`."""
         return HEADS[self.head].loss(y, labels)
 
     def probabilities(self, y):

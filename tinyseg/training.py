@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,12 @@ class Snapshot:
 
 
 def begin(net, seed: int = 0, optimizer=Adam()) -> Snapshot:  # noqa: B008  a frozen value
-    """The snapshot before the first step: fresh parameters, and the random numbers that `seed` gives."""
+    """The snapshot before the first step: fresh parameters, and the random numbers that `seed` gives.
+
+    Raises:
+        ValueError: it is no network.
+    """
+    check_network("begin", net, {}, {})
     rng = np.random.default_rng(seed)
     params, state = net.init(rng)
     return Snapshot(0, 0, (), params, state, optimizer.init(flatten(params)), rng.bit_generator.state)
@@ -119,6 +124,10 @@ def fit(
 
 def check_fit(net, data, start: Snapshot, batch: int, optimizer, schedule) -> None:
     """One clear error before anything is trained."""
+    if not isinstance(start, Snapshot):
+        raise ValueError(f"fit: expected a snapshot, got {type(start).__name__}; begin(net, seed) makes one")
+    check_network("fit", net, start.params, start.state)
+    check_data("fit", data)
     if not len(data.images):
         raise ValueError("fit: expected images to train on, got none")
     if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:
@@ -140,6 +149,24 @@ def check_fit(net, data, start: Snapshot, batch: int, optimizer, schedule) -> No
         )
     if not _alike(start.memory, optimizer.init(flatten(start.params))):
         raise ValueError(f"fit: the start was made for another optimiser; begin(net, seed, {optimizer})")
+
+
+def check_data(op: str, data) -> None:
+    """One clear error for images without their labels."""
+    if not hasattr(data, "images") or not hasattr(data, "labels"):
+        what = type(data).__name__
+        raise ValueError(f"{op}: expected a Dataset, got {what}; Dataset(images, labels) makes one")
+
+
+def check_network(op: str, net, params, state) -> None:
+    """One clear error for what is no network, or are not its arrays."""
+    if not callable(net) or isinstance(net, type | FunctionType):  # such as modified, without its ()
+        what = getattr(net, "__name__", type(net).__name__)
+        raise ValueError(f"{op}: expected a network such as modified(), got {what}")
+    for name, given in (("params", params), ("state", state)):
+        if not isinstance(given, Mapping):
+            what = type(given).__name__
+            raise ValueError(f"{op}: expected {name}, a dict of arrays, got {what}; snapshot.{name} is one")
 
 
 def _alike(one, other) -> bool:
@@ -236,6 +263,7 @@ def evaluate(
     the probabilities are those of `predict`, and so are the errors. Of images of different sizes the loss is
     the mean over the images, each weighted by its pixels.
     """
+    check_data("evaluate", data)
     if of_different_sizes(data.images):
         ones = [SimpleNamespace(images=x[None], labels=y[None]) for x, y in zip(data.images, data.labels)]
         losses, counts, p = zip(*(evaluate(net, params, state, one, loss=loss) for one in ones))
@@ -266,6 +294,7 @@ def most_probable(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
 
 def outputs(op, net, params, state, images, batch: int):
     """The network's outputs, `batch` images at once, or as many as have AT_ONCE pixels if that is fewer."""
+    check_network(op, net, params, state)
     check_nchw(op, images=floats(op, images=images)[0])
     batch = min(max(1, batch), max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
     pieces = (images[i : i + batch] for i in range(0, len(images), batch))

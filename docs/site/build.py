@@ -35,6 +35,7 @@ NAMES = {
     },
     **{f"docs/logs/{path.name}": f"logs/{path.name}.md" for path in (ROOT / "docs/logs").glob("*.txt")},
 }
+FINISHED = "*This is the notebook after its run. [Run it](../README.md#run-it) says how to open it yourself.*"
 LANGUAGES = {".py": "python", ".html": "html", ".toml": "toml", ".yml": "yaml", ".cff": "yaml", ".sh": "bash"}
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]*)(#[^)\s]*)?(?=\))")
 
@@ -79,6 +80,8 @@ class Site:
                 place.write_text(text + more, encoding="utf-8")
             elif source.suffix == ".ipynb":
                 notebook = nbformat.read(source, 4)
+                title, _, rest = notebook.cells[0].source.partition("\n\n")
+                notebook.cells[0].source = f"{title}\n\n{FINISHED}\n\n{rest}"
                 for cell in notebook.cells:
                     if cell.cell_type == "markdown":
                         cell.source = self.linked(cell.source, file, page)

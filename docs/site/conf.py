@@ -17,7 +17,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "force", 300, True
 nb_merge_streams = True  # what several lines print is one output
-autodoc_member_order, autodoc_typehints = "bysource", "none"
+autodoc_member_order, autodoc_typehints, autodoc_preserve_defaults = "bysource", "none", True
 add_module_names = False
 
 
@@ -48,7 +48,11 @@ def formula_first(app, what, name, obj, options, lines):
 
 def own_arguments(app, what, name, obj, options, signature, result):
     """autograd's primitives take (*args, **kwargs): show the arguments of the function within."""
-    return (str(inspect.signature(obj.fun)), result) if hasattr(obj, "fun") else None
+    if not hasattr(obj, "fun"):
+        return None
+    own = inspect.signature(obj.fun)
+    bare = [argument.replace(annotation=argument.empty) for argument in own.parameters.values()]
+    return str(inspect.Signature(bare)), result
 
 
 def as_mathml(self, node):

@@ -123,7 +123,8 @@ def test_two_ways_are_compared_by_a_paired_t_test_of_the_ratio():
     assert factor == pytest.approx(gmean(one / other))
     assert p == pytest.approx(ttest_rel(np.log(one), np.log(other)).pvalue)
     assert squares.paired([0.2], [0.4]) == (0.5, 1.0)  # one seed says nothing of chance
-    assert squares.paired([0.2, 0.4], [0.1, 0.2])[1] == 1.0  # nor do two that agree to the last digit
+    assert squares.paired([0.2, 0.4], [0.2, 0.4]) == (1.0, 1.0)
+    assert squares.paired([1, 1, 1], [2, 2, 2]) == (0.5, pytest.approx(0))
 
 
 def test_many_p_values_are_corrected_as_holm_did():
@@ -141,6 +142,30 @@ def test_a_claim_is_borne_out_where_it_is_sure_and_in_its_direction():
     assert yes == [True, False, False, True, False, False, False, False, False, False]
     assert "Comb times 0.33" in said[3] and said[3].endswith("Dice +0.10.")
     assert said[0].endswith('But "every dilation 5" has not learnt to find the nerve.')
+
+
+@pytest.mark.parametrize("claim", range(len(squares.COMPARED)))
+def test_each_claim_is_borne_out_by_its_own_direction_alone(claim):
+    _, one, other, way, words = squares.COMPARED[claim]
+    assert ("make more" in words) == (way == squares.MORE) and len({one, other} & set(squares.WAYS)) == 2
+    for factor in (3.0, 0.3):
+        table = {name: figures([0.30, 0.32, 0.28, 0.31, 0.29]) for name in squares.WAYS}
+        table[one] = figures([factor * comb for comb in (0.31, 0.32, 0.29, 0.30, 0.30)])
+        assert (": yes. " in squares.verdicts(table)[claim]) == ((factor > 1) == (way == squares.MORE))
+
+
+def test_one_seed_is_no_test_and_what_has_not_learnt_is_named():
+    table = {name: figures([0.3], dice=0.1) for name in squares.WAYS}
+    said = squares.answer(table)
+    assert "One seed cannot tell" in said and "p =" not in said and "not shown" not in said
+    first = squares.verdicts(table)[0]
+    assert all(f'But "{name}" has not learnt' in first for name in ("every dilation 5", "as it is"))
+
+
+def test_a_mean_says_how_many_seeds_have_no_figure():
+    runs = [{"impulse": figure} for figure in (1.0, float("nan"), 2.0)]
+    assert squares.mean(runs, "impulse") == "1.50 (1 without)"
+    assert squares.mean(runs[1:2], "impulse") == "-"
 
 
 def test_the_steps_are_compared_in_the_same_way_and_corrected_for_two():

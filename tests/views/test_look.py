@@ -8,10 +8,11 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from tinyseg import Dataset, modified, predict, views
+from tinyseg import Dataset, begin, modified, predict, views
 from tinyseg.data import lung_ct, phantom
 from tinyseg.io.pictures import PREDICTION, TRUTH
 from tinyseg.ops import UNLABELLED
+from tinyseg.views.look import FORMATS
 
 NET = modified(dilations=(1, 2), widths=(3,))
 PARAMS, STATE = NET.init(np.random.default_rng(0))
@@ -29,9 +30,12 @@ def test_a_picture_is_a_png_and_says_its_size_in_a_line(tmp_path):
     picture.save(tmp_path / "a.png")
     np.testing.assert_array_equal(imageio.imread(tmp_path / "a.png"), pixels)
     assert repr(picture) == "Picture(7 x 5 pixels)"
-    for path in (tmp_path, tmp_path / "a.xyz"):
-        with pytest.raises(ValueError, match="expected the name of a picture, such as .*.png, got"):
+    for path in (tmp_path, *(tmp_path / f"a.{suffix}" for suffix in ("xyz", "mpg", "xbm", "svg"))):
+        with pytest.raises(ValueError, match="save: expected a name that ends in one of .png, .*, got"):
             picture.save(path)
+    for suffix in FORMATS:
+        picture.save(tmp_path / f"b{suffix}")
+        assert imageio.imread(tmp_path / f"b{suffix}").shape == (5, 7, 3)
 
 
 def test_an_overlay_outlines_the_masks_and_leaves_the_rest():
@@ -125,7 +129,7 @@ def test_images_of_different_sizes_have_a_panel_too():
         (0, None, "expected images to show, got none"),
         (2, np.zeros((1, 1, 64, 64)), r"\(1, 64, 64\) for each of 2 images.*got 1 of them"),
         (2, np.zeros((2, 2, 64, 64)), r"got 2 of them, \(2, 64, 64\) first"),
-        (2, np.full((2, 1, 64, 64), np.nan), "not all finite"),
+        (2, np.full((2, 1, 64, 64), np.nan), "NaN; has training diverged.$"),
     ],
 )
 def test_probabilities_that_are_not_the_images_own_are_refused(count, p, said):
@@ -136,6 +140,7 @@ def test_probabilities_that_are_not_the_images_own_are_refused(count, p, said):
         views.threshold_slider(data, p)
 
 
+SNAPSHOT = begin(NET)
 IMAGE, DATA = np.zeros((1, 8, 8), np.float32), phantom(2, seed=0)
 P, FEATURES = DATA.images, {"a": np.zeros((2, 3, 8, 8))}
 
@@ -147,18 +152,56 @@ P, FEATURES = DATA.images, {"a": np.zeros((2, 3, 8, 8))}
         (lambda: views.overlay(np.zeros((8, 8), np.uint8)), "got uint8 .1, 8, 8.; pixels / 255 are floats"),
         (lambda: views.overlay(IMAGE, np.zeros((4, 4), bool)), "expected a truth .8, 8. of labels .* .4, 4."),
         (lambda: views.overlay(IMAGE, None, IMAGE[0]), "expected a prediction .* float32 .*by p > 0.5"),
-        (lambda: views.panel(DATA.images), "panel: expected a Dataset, got ndarray"),
-        (lambda: views.panel(DATA, 0.5), "panel: expected probabilities .* got 0 of them"),
+        (lambda: views.panel(DATA.images), "panel: expected a Dataset, got float32 .2, 1"),
+        (lambda: views.panel(None), "panel: expected a Dataset, got None; Dataset.images, labels. makes one"),
+        (lambda: views.panel(DATA, 0.5), "panel: expected probabilities .* got 0.5"),
+        (lambda: views.panel(DATA, []), "got 0 of them, nothing first"),
+        (lambda: views.panel(DATA, P.astype(str)), "gives them, floats, got <U"),
+        (lambda: views.panel(DATA, P.astype(complex)), "gives them, floats, got complex"),
+        (lambda: views.panel(DATA, P, threshold="0.5"), "a threshold that is a number, got '0.5'"),
+        (lambda: views.panel(DATA, P, threshold=np.nan), "a threshold that is a number, got nan"),
+        (lambda: views.panel(DATA, P, threshold=[0.5]), r"a threshold that is a number, got \[0.5\]"),
+        (lambda: views.panel(DATA, P, most=0), "expected most as a whole number of at least 1, got 0"),
+        (lambda: views.panel(DATA, P, most="3"), "expected most as a whole number of at least 1, got '3'"),
+        (lambda: views.threshold_slider(DATA, P, most=2.5), "expected most as a whole number .*, got 2.5"),
         (lambda: views.threshold_slider(DATA, None), "threshold_slider: expected probabilities"),
-        (lambda: views.threshold_slider(DATA, P, marks={"a": np.nan}), "expected marks that are numbers"),
+        (lambda: views.threshold_slider(DATA, P, marks={"a": np.nan}), "such as ..best.: 0.38., got nan"),
+        (lambda: views.threshold_slider(DATA, P, marks={"a": "b"}), "marks, thresholds by name .*, got 'b'"),
+        (lambda: views.threshold_slider(DATA, P, marks=[0.5]), r"marks, thresholds by name .*, got \[0.5\]"),
+        (lambda: views.threshold_slider(DATA, P, marks={}), "marks, thresholds by name .*, got {}"),
         (lambda: views.feature_maps(FEATURES["a"]), "feature_maps: expected maps by name"),
-        (lambda: views.feature_maps({}), "got none"),
+        (lambda: views.feature_maps({}), "got {}"),
+        (
+            lambda: views.feature_maps(FEATURES, most=0),
+            "expected most as a whole number of at least 1, got 0",
+        ),
+        (lambda: views.feature_maps(FEATURES, "0"), "expected an image from 0 to 1, got '0'"),
+        (lambda: views.feature_maps(FEATURES, True), "expected an image from 0 to 1, got True"),
+        (lambda: views.feature_maps(FEATURES, 1.0), "expected an image from 0 to 1, got 1.0"),
+        (lambda: views.feature_maps({"a": [1, 2]}), r"a: expected an array .N, .*, got \[1, 2\]"),
+        (lambda: views.feature_maps({"a": P.astype(str)}), "a: expected an array .* of numbers, got <U"),
         (lambda: views.feature_maps(FEATURES, 2), "expected an image from 0 to 1, got 2"),
-        (lambda: views.feature_maps({"a": IMAGE}), "a: expected .N, channels, H, W., got .1, 8, 8."),
+        (
+            lambda: views.feature_maps({"a": IMAGE}),
+            "a: expected an array .N, channels, H, W. of numbers, got float32 .1, 8, 8.",
+        ),
         (lambda: views.influence(NET, PARAMS, STATE, IMAGE[None], at=(99, 0)), "got .99, 0."),
         (lambda: views.influence(NET, PARAMS, STATE, IMAGE[None], at=()), "a row and a column of .8, 8. pix"),
         (lambda: views.influence(NET, PARAMS, STATE, IMAGE[None], at=(1.5, 2)), "got .1.5, 2."),
         (lambda: views.influence(NET, PARAMS, STATE, IMAGE[None], at=(slice(0, 2), 3)), "a row and a column"),
+        (lambda: views.influence(NET, PARAMS, STATE, IMAGE[None], at=((1, 2), 3)), r"got \(\(1, 2\), 3\)"),
+        (lambda: views.influence(NET, PARAMS, STATE, DATA), "got Dataset; its .images may be one"),
+        (
+            lambda: views.influence(NET, PARAMS, STATE, IMAGE),
+            r"got \(1, 8, 8\); one image alone is images\[N",
+        ),
+        (
+            lambda: views.influence(NET, SNAPSHOT, STATE, P),
+            "expected params, a dict.*Snapshot; snapshot.params",
+        ),
+        (lambda: views.influence(modified, PARAMS, STATE, P), r"network such as modified\(\), got modified"),
+        (lambda: views.overlay([[1.0, 2.0], [3.0]]), r"one image .*, got \[\[1.0, 2.0\], \[3.0\]\]"),
+        (lambda: views.overlay(IMAGE, [[1, 2], [3]]), r"a truth \(8, 8\) .*, got \[\[1, 2\], \[3\]\]"),
         (lambda: views.receptive_field(NET, PARAMS, STATE, IMAGE[None] * np.nan), "output is not finite"),
     ],
 )
@@ -175,6 +218,9 @@ def test_what_is_odd_but_right_is_shown():
     pages = [views.threshold_slider(DATA, p, marks=marked) for p in (P, P.tolist())]
     assert pages[0].html == pages[1].html
     assert not views.overlay(IMAGE * np.nan).pixels.any()  # without a warning
+    nothing = Dataset(IMAGE[None] * np.nan, np.zeros((1, 8, 8), np.uint8))
+    assert "<canvas" in views.threshold_slider(nothing, IMAGE[None]).html
+    assert views.feature_maps({1: FEATURES["a"]}).pixels.any()
 
 
 def test_a_norm_that_looks_at_the_whole_image_lets_it_in():

@@ -72,7 +72,12 @@ def test_an_argument_used_twice_by_one_step_has_two_ways():
 
 
 @pytest.mark.parametrize(
-    ("function", "what"), [(lambda a: 1.0, "does not depend"), (lambda a: a * numpy.ones(2), r"shape \(2,\)")]
+    ("function", "what"),
+    [
+        (lambda a: 1.0, "does not depend"),
+        (lambda a: a * numpy.ones(2), r"shape \(2,\)"),
+        (lambda a: (a, a), "is a tuple"),
+    ],
 )
 def test_a_tape_needs_one_number(function, what):
     with pytest.raises(ValueError, match=f"tape: expected one number.*{what}"):
@@ -158,6 +163,26 @@ def test_a_network_of_float32_has_a_tape():
     assert "(1, 1, 8, 8)" in texts
     with pytest.raises(ValueError, match="expected a network such as modified.., got <function modified"):
         views.network(modified)
+
+
+@pytest.mark.parametrize("value", ["x", 1j, None, [[1.0], [1.0, 2.0]]])
+def test_what_is_no_number_has_no_tape(value):
+    with pytest.raises(ValueError, match="tape: expected arguments that are floats, or arrays of them, got"):
+        views.tape(lambda a: a * a, value)
+    with pytest.raises(ValueError, match="tape: expected a function, got "):
+        views.tape(value, 1.0)
+
+
+def test_a_drawing_is_saved_as_svg_alone(tmp_path):
+    for name in ("a.png", "a"):
+        with pytest.raises(ValueError, match=r"save: expected a name that ends in .svg, got .*a"):
+            views.kernels().save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_network_is_not_drawn():
+    with pytest.raises(ValueError, match=r"network such as modified\(\), got float64 \(30, 30\)"):
+        views.network(numpy.zeros((30, 30)))
 
 
 def test_a_missing_name_is_refused():

@@ -98,7 +98,7 @@ def begin_table(table: Path, configurations: dict[str, dict], names: list[str]) 
             these names.
     """
     rows = rows_of(table, configurations)
-    for name in rows.keys() & configurations.keys():
+    for name in (name for name in configurations if name in rows):
         for key, value in compared(configurations[name]).items():
             if rows[name].get(key) != cell(value):
                 raise InputError(

@@ -221,7 +221,7 @@ def slider(images: Iterable[Shown], marks: dict[str, float], count: int | None =
 
     def content(one):
         return {
-            "image": packed((np.clip(one.image, 0, 1) * 255).round(), "u1"),
+            "image": packed((np.clip(np.nan_to_num(one.image), 0, 1) * 255).round(), "u1"),
             "p": packed(one.p, "<f4"),
             "truth": None if one.truth is None else packed(one.truth, "u1"),
         }

@@ -48,8 +48,8 @@ def check_gradients(
         seed: of the cotangent and the directions.
 
     Returns:
-        A `Report`; printed, it is a table with the worst place in each array and a verdict: right, kink,
-        vacuous or WRONG.
+        A `Report`; printed, it is a table with the worst place in each array and a verdict, which is right,
+        kink, vacuous or WRONG.
 
     Raises:
         GradientError: a gradient is wrong or not finite, or the function writes into what it is given, keeps

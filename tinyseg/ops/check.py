@@ -24,9 +24,11 @@ def floats(op: str, **arguments) -> list:
     arrays = [numpy.float64(a) if isinstance(a, float) else a for a in arrays]
     for name, a in zip(arguments, arrays):
         if not isinstance(a, ARRAYS):
+            way_out = "make one with numpy.array(values, numpy.float32)"
+            if hasattr(a, name):  # a dataset in place of its images
+                way_out = f"its .{name} may be one"
             raise ValueError(
-                f"{op}: expected {name} as an array of float32 or float64, got {type(a).__name__}; "
-                "make one with numpy.array(values, numpy.float32)"
+                f"{op}: expected {name} as an array of float32 or float64, got {type(a).__name__}; {way_out}"
             )
         kind = a.dtype.type  # unlike the dtype itself, it does not depend on the byte order
         if kind not in FLOATS:

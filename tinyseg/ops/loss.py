@@ -182,7 +182,7 @@ def median_frequency(labels, classes: int):
 
     Args:
         labels: integers of any shape; UNLABELLED ones do not count.
-        classes: C.
+        classes: how many classes there are, C.
 
     Returns:
         (C,) float64; 0 for a class without a pixel, which has no part in the median either.

@@ -18,11 +18,21 @@ from PIL import Image
 
 from tinyseg.app.drawing import plane
 from tinyseg.app.report import Shown, page, slider
-from tinyseg.data.dataset import Dataset
 from tinyseg.io import pictures
 from tinyseg.io.pictures import PREDICTION, TRUTH, grey, visible, write_image
 from tinyseg.ops import UNLABELLED
-from tinyseg.training import most_probable
+from tinyseg.ops.check import check_nchw, floats
+from tinyseg.training import check_network, most_probable
+from tinyseg.views import check
+
+FORMATS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")  # that a picture is saved in
+GROW = """<script>
+const grow = () => {
+  if (frameElement) frameElement.style.height = document.documentElement.offsetHeight + "px"
+}
+addEventListener("load", grow)
+addEventListener("resize", grow)
+</script>"""
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,25 +51,27 @@ class Picture:
         """Write it, whole or not at all, in the format of the path's suffix.
 
         Raises:
-            ValueError: the suffix is that of no format.
+            ValueError: the suffix is that of none of FORMATS.
         """
-        if Path(path).suffix.lower() not in Image.registered_extensions():
-            raise ValueError(f"save: expected the name of a picture, such as {path}.png, got {path}")
+        if Path(path).suffix.lower() not in FORMATS:
+            raise ValueError(f"save: expected a name that ends in one of {', '.join(FORMATS)}, got {path}")
         write_image(path, self.pixels)
 
 
 @dataclass(frozen=True, repr=False)
 class Page:
-    """A page of HTML that a notebook shows in a frame of its own, as high as so many pixels."""
+    """A page of HTML that a notebook shows in a frame of its own.
+
+    The frame becomes as high as the page: only the browser knows how many images stand side by side.
+    """
 
     html: str
-    height: int
 
     def __repr__(self) -> str:
         return f"Page({len(self.html):,} characters of HTML; a notebook shows it)"
 
     def _repr_html_(self) -> str:
-        style = f"width: 100%; height: {self.height}px; border: 0; background: white"
+        style = "width: 100%; height: 800px; border: 0; background: white"
         return f'<iframe srcdoc="{escape(self.html)}" style="{style}" title="a page with a slider"></iframe>'
 
 
@@ -83,20 +95,18 @@ def overlay(image, truth=None, prediction=None) -> Picture:
     Raises:
         ValueError: what is given is no image or no mask.
     """
-    image = np.asarray(image)
+    wanted = "one image (channels, H, W) of floats in [0, 1]"
+    image = check.numbers("overlay", wanted, image)
     image = image[None] if image.ndim == 2 else image  # (H, W) -> (1, H, W)
     if image.ndim != 3 or image.dtype.kind not in "fb" or not image.size:
-        raise ValueError(
-            f"overlay: expected one image (channels, H, W) of floats in [0, 1], got {image.dtype} "
-            f"{image.shape}; pixels / 255 are floats, and data.images[0] is one image"
-        )
+        way_out = "pixels / 255 are floats, and data.images[0] is one image"
+        raise ValueError(f"overlay: expected {wanted}, got {check.came(image)}; {way_out}")
     for name, mask in (("truth", truth), ("prediction", prediction)):
-        given = image[0] > 0 if mask is None else np.asarray(mask)
+        wanted = f"a {name} {image.shape[1:]} of labels or bools"
+        given = image[0] > 0 if mask is None else check.numbers("overlay", wanted, mask)
         if given.shape != image.shape[1:] or given.dtype.kind not in "bui":
-            raise ValueError(
-                f"overlay: expected a {name} {image.shape[1:]} of labels or bools, got {given.dtype} "
-                f"{given.shape}; probabilities become a mask by p > 0.5"
-            )
+            way_out = "probabilities become a mask by p > 0.5"
+            raise ValueError(f"overlay: expected {wanted}, got {check.came(given)}; {way_out}")
     return Picture(_enlarged(_outlined(image, truth, prediction)))
 
 
@@ -113,7 +123,9 @@ def panel(data, p=None, *, threshold: float = 0.5, most: int = 6) -> Picture:
     Raises:
         ValueError: there are no images, or the probabilities are not theirs.
     """
-    check_probabilities("panel", data, p, most)
+    check.dataset("panel", data, most)
+    p = None if p is None else check.probabilities("panel", data, p, most)
+    threshold = check.threshold("panel", "a threshold that is a number", threshold)
     names, rows = data.class_names, []
     for i in range(min(most, len(data))):
         image, labels = data.images[i], data.labels[i]
@@ -147,13 +159,8 @@ def feature_maps(features: Mapping[str, Any], image: int = 0, *, most: int = 8) 
     Raises:
         ValueError: there are no maps to show, or no such image.
     """
-    if not isinstance(features, Mapping) or not features or most < 1:
-        raise ValueError("feature_maps: expected maps by name, as net.features gives them, got none")
-    for name, maps in features.items():
-        if np.ndim(maps) != 4 or not np.size(maps):
-            raise ValueError(f"feature_maps: {name}: expected (N, channels, H, W), got {np.shape(maps)}")
-        if not -len(maps) <= image < len(maps):
-            raise ValueError(f"feature_maps: expected an image from 0 to {len(maps) - 1}, got {image}")
+    check.whole("feature_maps", most)
+    check.maps("feature_maps", features, image)
     most = min(most, sum(maps.shape[1] for maps in features.values()))
     lines: list[list[tuple[str, list[np.ndarray]]]] = [[]]
     for name, maps in features.items():
@@ -161,7 +168,7 @@ def feature_maps(features: Mapping[str, Any], image: int = 0, *, most: int = 8) 
         shown = [grey(pictures.full_contrast(one, one)) for one in finite]
         if lines[-1] and sum(len(others) for _, others in lines[-1]) + len(shown) > most:
             lines.append([])
-        lines[-1].append((name, shown))
+        lines[-1].append((str(name), shown))
     sheets = []
     for line in lines:
         blank = np.full_like(line[0][1][0], 255)
@@ -189,16 +196,19 @@ def influence(net, params, state, images, *, at: tuple[int, int] | None = None) 
         at: row and column of the output's pixel; by default the middle.
 
     Raises:
-        ValueError: there is no such pixel, or the output is not finite.
+        ValueError: there is no such pixel, or the output is not finite, or one of the others is not that.
     """
-    vjp, y = make_vjp(lambda x: net(params, state, x, train=False, rng=None)[0])(np.asarray(images))
+    check_network("influence", net, params, state)
+    check_nchw("influence", images=floats("influence", images=images)[0])
+    vjp, y = make_vjp(lambda x: net(params, state, x, train=False, rng=None)[0])(images)
     if not np.isfinite(y).all():
         raise ValueError("influence: the network's output is not finite; are its parameters and images?")
     middle = y.shape[2] // 2, y.shape[3] // 2
     at = middle if at is None else at
-    whole = np.shape(at) == (2,) and np.asarray(at).dtype.kind in "ui"
+    wanted = f"a row and a column of {y.shape[2:]} pixels"
+    whole = check.numbers("influence", wanted, at).shape == (2,) and np.asarray(at).dtype.kind in "ui"
     if not whole or not all(-side <= place < side for place, side in zip(at, y.shape[2:])):
-        raise ValueError(f"influence: expected a row and a column of {y.shape[2:]} pixels, got {at!r}")
+        raise ValueError(f"influence: expected {wanted}, got {check.came(at)}")
     row, column = at
     each = []
     for o in range(y.shape[1]):  # apart: the outputs of two classes may cancel each other
@@ -231,39 +241,14 @@ def threshold_slider(data, p, *, marks: Mapping[str, float] | None = None, most:
     Raises:
         ValueError: there are no images, not two classes, or the probabilities are not theirs.
     """
-    check_probabilities("threshold_slider", data, () if p is None else p, most)
+    check.dataset("threshold_slider", data, most)
     if data.classes != 2:
-        raise ValueError(f"threshold_slider: expected two classes, got {data.classes}")
-    marks = {"0.5": 0.5} if not marks else {str(name): float(at) for name, at in marks.items()}
-    if not np.isfinite(list(marks.values())).all():
-        raise ValueError(f"threshold_slider: expected marks that are numbers, got {marks}")
-    count, p = min(most, len(data)), [np.asarray(one) for one in p]
+        raise ValueError(f"threshold_slider: expected two classes, got {data.classes}; `panel` shows them")
+    p = check.probabilities("threshold_slider", data, p, most)
+    marks = check.thresholds("threshold_slider", {"0.5": 0.5} if marks is None else marks)
+    count = min(most, len(data))
     shown = [Shown(data.names[i], data.images[i].mean(axis=0), p[i][0], data.labels[i]) for i in range(count)]
-    content = slider(shown, marks)
-    return Page(page("Threshold", [content]), height=330 + 230 * -(-count // 3))
-
-
-def check_probabilities(who: str, data, p, most: int) -> None:
-    """One clear error for what is no dataset, and for probabilities that are not those of its images."""
-    if not isinstance(data, Dataset):
-        raise ValueError(
-            f"{who}: expected a Dataset, got {type(data).__name__}; Dataset(images, labels) makes one"
-        )
-    if not len(data) or most < 1:
-        raise ValueError(f"{who}: expected images to show, got none")
-    if p is None:
-        return
-    channels = 1 if data.classes == 2 else data.classes
-    wanted = [(channels, *labels.shape) for labels in data.labels]
-    given = [np.shape(one) for one in p] if np.iterable(p) else []
-    if given != wanted:
-        one = f"{given[0] if given else 'nothing'} first"
-        raise ValueError(
-            f"{who}: expected probabilities {wanted[0]} for each of {len(wanted)} images, as `predict` gives "
-            f"them, got {len(given)} of them, {one}"
-        )
-    if not all(np.isfinite(one).all() for one in p[:most]):
-        raise ValueError(f"{who}: the probabilities are not all finite numbers")
+    return Page(page("Threshold", [slider(shown, marks), GROW]))
 
 
 def _outlined(image, truth, prediction) -> np.ndarray:

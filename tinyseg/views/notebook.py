@@ -19,7 +19,7 @@ from tinyseg.training import Snapshot
 from tinyseg.views.look import png
 from tinyseg.views.svg import network
 
-RED = "#d55e00"
+RED, SPACED = "#d55e00", ' style="padding: .2em .6em"'
 
 
 def of_dataset(data: Dataset) -> str:
@@ -77,10 +77,10 @@ def table(heads: list[str], rows: list[list[str]], marked=()) -> str:
     marked = list(marked) or [False] * len(rows)
     colours = [f' style="color: {RED}; font-weight: bold"' if one else "" for one in marked]
     lines = [
-        f"<tr{colour}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
+        f"<tr{colour}>{''.join(f'<td{SPACED}>{escape(cell)}</td>' for cell in row)}</tr>"
         for row, colour in zip(rows, colours)
     ]
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    head = "".join(f"<th{SPACED}>{escape(name)}</th>" for name in heads)
     return (
         '<div style="max-height: 24rem; overflow: auto"><table><thead><tr>'
         f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"

@@ -19,6 +19,7 @@ from autograd.tracer import isbox, new_box, notrace_primitives, register_notrace
 from tinyseg.errors import plural
 from tinyseg.io.files import write_whole
 from tinyseg.networks import DilatedFCN
+from tinyseg.views import check
 
 BLUE, ORANGE, BLACK, GREY, LIGHT, WHITE = "#0072b2", "#c04a00", "#1c1c1c", "#767676", "#e4e4e4", "#ffffff"
 
@@ -36,7 +37,13 @@ class Drawing:
         return self.svg
 
     def save(self, path: str | Path) -> None:
-        """Write it as an SVG file, whole or not at all."""
+        """Write it as an SVG file, whole or not at all.
+
+        Raises:
+            ValueError: the name does not end in .svg.
+        """
+        if Path(path).suffix.lower() != ".svg":
+            raise ValueError(f"save: expected a name that ends in .svg, got {path}")
         write_whole(path, self.svg)
 
 
@@ -46,8 +53,8 @@ def kernels(dilations: Sequence[int] = (1, 2, 3), size: int = 3) -> Drawing:
     Raises:
         ValueError: a dilation is no whole number of at least 1, there is none, or the size is not odd.
     """
-    check_dilations("kernels", dilations)
-    if not is_whole(size) or size % 2 == 0:
+    check.dilations("kernels", dilations)
+    if not check.is_whole(size) or size % 2 == 0:
         raise ValueError(f"kernels: expected an odd size of at least 1, got {size!r}")
     cell, pieces = 20, []
     side = max(dilations) * (size - 1) + 3
@@ -79,8 +86,8 @@ def fields(dilations: Sequence[int], image: int = 64) -> Drawing:
     Raises:
         ValueError: a dilation, or the side, is no whole number of at least 1, or there is no dilation.
     """
-    check_dilations("fields", dilations)
-    if not is_whole(image):
+    check.dilations("fields", dilations)
+    if not check.is_whole(image):
         raise ValueError(f"fields: expected a side of at least 1 pixel, got {image!r}")
     dense, window, row, middle = 1, 1, 26, 320
     widest = max(1 + 2 * sum(dilations), image)
@@ -103,17 +110,6 @@ def fields(dilations: Sequence[int], image: int = 64) -> Drawing:
     return drawing("The receptive field, layer by layer", 620, bottom + 40, pieces)
 
 
-def check_dilations(who: str, dilations) -> None:
-    """One clear error for what are no dilations."""
-    if not isinstance(dilations, Sequence) or not dilations or not all(map(is_whole, dilations)):
-        raise ValueError(f"{who}: expected a tuple of whole dilations of at least 1, got {dilations!r}")
-
-
-def is_whole(value) -> bool:
-    """Whether it is a whole number of at least 1."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) > 0
-
-
 def network(net: DilatedFCN) -> Drawing:
     """A network from top to bottom: every layer, what it sees, and what is concatenated.
 
@@ -121,7 +117,7 @@ def network(net: DilatedFCN) -> Drawing:
         ValueError: it is no network of this family.
     """
     if not isinstance(net, DilatedFCN):
-        raise ValueError(f"network: expected a network such as modified(), got {net!r}")
+        raise ValueError(f"network: expected a network such as modified(), got {check.came(net)}")
     seen, rows = 1, [("image", plural(net.channels, "channel"), "", False)]
     rows.append(("input", "x + norm(x)", "", False))
     for i, d in enumerate(net.dilations, 1):
@@ -195,13 +191,16 @@ def tape(function: Callable, *values, names: Sequence[str] = ()) -> Drawing:
         names: what the arguments are called; by default x1, x2 and so on.
 
     Raises:
-        ValueError: the result is not one number, or does not depend on the arguments; a name is missing.
+        ValueError: the result is not one number, or does not depend on the arguments; a name is missing; the
+            values are no numbers, or the function is none.
     """
     graph: list[Step] = []  # every step stands after its parents
-    names = tuple(names) or tuple(f"x{i}" for i in range(1, len(values) + 1))
+    if not callable(function):
+        raise ValueError(f"tape: expected a function, got {check.came(function)}")
+    names = tuple(map(str, names)) or tuple(f"x{i}" for i in range(1, len(values) + 1))
     if len(names) != len(values):
         raise ValueError(f"tape: expected a name for each of {len(values)} arguments, got {names}")
-    arrays = [np.asarray(v) for v in values]
+    arrays = [check.numbers("tape", "arguments that are floats, or arrays of them", v) for v in values]
     floats = [v if v.dtype.kind == "f" else v.astype(float) for v in arrays]  # float32 stays float32
     roots = [Step.new_root(v if v.ndim else v[()], name, graph) for v, name in zip(floats, names)]
 
@@ -210,6 +209,7 @@ def tape(function: Callable, *values, names: Sequence[str] = ()) -> Drawing:
     end, last = (y._value, y._node) if isbox(y) else (y, None)
     if last is None or np.shape(end) != ():
         what = "does not depend on them" if last is None else f"has the shape {np.shape(end)}"
+        what = f"is a {type(end).__name__}" if isinstance(end, tuple | list) else what
         raise ValueError(f"tape: expected one number that depends on the arguments; the result {what}")
     cotangents: dict[Step, Any] = {last: np.ones_like(end)}
     ways: dict[tuple[Step, int], Any] = {}  # the cotangent that a step sends to its n-th parent

@@ -1,0 +1,105 @@
+"""What the views ask of their arguments: one error says what was expected, what came, and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tinyseg.data.dataset import Dataset
+
+
+def came(value) -> str:
+    """A value in a few words, for an error."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    said = repr(value)
+    return said if len(said) <= 60 and "\n" not in said else type(value).__name__
+
+
+def is_whole(value) -> bool:
+    """Whether it is a whole number of at least 1."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) > 0
+
+
+def whole(who: str, most) -> None:
+    """`most`, how many to show, is a whole number."""
+    if not is_whole(most):
+        raise ValueError(f"{who}: expected most as a whole number of at least 1, got {came(most)}")
+
+
+def dilations(who: str, value) -> None:
+    """A tuple of whole dilations."""
+    if not isinstance(value, Sequence) or not value or not all(map(is_whole, value)):
+        raise ValueError(f"{who}: expected a tuple of whole dilations of at least 1, got {came(value)}")
+
+
+def numbers(who: str, what: str, value) -> np.ndarray:
+    """The value as an array of bools, whole numbers or floats; `what` says in words what is expected."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0, object)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{who}: expected {what}, got {came(value)}")
+    return array
+
+
+def thresholds(who: str, marks) -> dict[str, float]:
+    """Thresholds by name, each a number."""
+    what = 'marks, thresholds by name such as {"best": 0.38}'
+    if not isinstance(marks, Mapping) or not marks:
+        raise ValueError(f"{who}: expected {what}, got {came(marks)}")
+    return {str(name): threshold(who, what, at) for name, at in marks.items()}
+
+
+def threshold(who: str, what: str, value) -> float:
+    """The value as a finite float."""
+    array = numbers(who, what, value)
+    if array.shape != () or not np.isfinite(array):
+        raise ValueError(f"{who}: expected {what}, got {came(value)}")
+    return float(array)
+
+
+def maps(who: str, features, image) -> None:
+    """Arrays (N, channels, H, W) by name, and the number of one of the N images."""
+    if not isinstance(features, Mapping) or not features:
+        what = "maps by name, as net.features(params, state, x) gives them"
+        raise ValueError(f"{who}: expected {what}, got {came(features)}")
+    for name, maps in features.items():
+        if (
+            not isinstance(maps, np.ndarray)
+            or maps.ndim != 4
+            or not maps.size
+            or maps.dtype.kind not in "buif"
+        ):
+            what = "an array (N, channels, H, W) of numbers"
+            raise ValueError(f"{who}: {name}: expected {what}, got {came(maps)}")
+        whole = isinstance(image, int | np.integer) and not isinstance(image, bool)
+        if not whole or not -len(maps) <= image < len(maps):
+            raise ValueError(f"{who}: expected an image from 0 to {len(maps) - 1}, got {came(image)}")
+
+
+def dataset(who: str, data, most) -> None:
+    """A dataset with images."""
+    whole(who, most)
+    if not isinstance(data, Dataset):
+        raise ValueError(f"{who}: expected a Dataset, got {came(data)}; Dataset(images, labels) makes one")
+    if not len(data):
+        raise ValueError(f"{who}: expected images to show, got none")
+
+
+def probabilities(who: str, data: Dataset, p, most: int) -> list[np.ndarray]:
+    """The probabilities of each image of a dataset as arrays of finite floats (channels, H, W)."""
+    channels = 1 if data.classes == 2 else data.classes
+    wanted = [(channels, *labels.shape) for labels in data.labels]
+    what = f"probabilities {wanted[0]} for each of {len(wanted)} images, as `predict` gives them"
+    if not isinstance(p, np.ndarray | list | tuple):
+        raise ValueError(f"{who}: expected {what}, got {came(p)}")
+    each = [numbers(who, f"{what}, floats", one) for one in p]
+    if [one.shape for one in each] != wanted:
+        first = f"{each[0].shape} first" if each else "nothing first"
+        raise ValueError(f"{who}: expected {what}, got {len(each)} of them, {first}")
+    if not all(np.isfinite(one).all() for one in each[:most]):
+        raise ValueError(f"{who}: expected {what}, finite, got infinite ones or NaN; has training diverged?")
+    return each
