@@ -251,7 +251,8 @@ def predict(net, params: dict, state: dict, images: np.ndarray, *, batch: int = 
     """
     if of_different_sizes(images):
         return of_any_size([predict(net, params, state, image[None])[0] for image in images])
-    return sought(net.probabilities(outputs("predict", net, params, state, images, batch)))
+    y = outputs("predict", net, params, state, images, batch)
+    return sought(net.probabilities(y))
 
 
 def evaluate(
