@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import isgenerator
 
 import numpy as np
 from autograd import make_vjp
 from squares import ways
 
 from tinyseg import DilatedFCN, check_gradients, ops, original
+from tinyseg.errors import plural
 from tinyseg.gradcheck import GradientError
 from tinyseg.layers import BatchNorm, Block, Conv2d
 from tinyseg.metrics import confusion_matrix
@@ -70,7 +72,16 @@ def array_of(value, shape, what: str) -> np.ndarray:
     """The value as an array of this shape, or what is wrong with it."""
     given(value)
     need(value is not None, f"{what} is None. Does your function end in return?")
-    need(np.shape(value) == shape, f"{what} has the shape {np.shape(value)}; it should have {shape}.")
+    need(
+        not isgenerator(value),
+        f"{what} is a generator, which has not computed anything. Give it to sum(...).",
+    )
+    need(not callable(value), f"{what} is a function, where numbers should be.")
+    came = np.shape(value)
+    should = f"{what} has the shape {came}; it should"
+    need(shape or not came, f"{should} be one number. numpy.sum adds up all numbers of an array.")
+    need(not came or came[1:] != shape, f"{should} have {shape}. Add up the {came[0] if came else 0} arrays.")
+    need(came == shape, f"{should} have {shape}.")
     return np.asarray(value, float)
 
 
@@ -84,12 +95,12 @@ def no_known_mistake(found, mistakes: dict) -> None:
         need(not close(found, value), sentence)
 
 
-def by_taps(x, w, dilation, middle=1) -> np.ndarray:
-    """A convolution of one channel whose tap (i, j) looks `dilation * (i - middle)` down, and so right."""
+def by_taps(x, w, down, right) -> np.ndarray:
+    """A convolution of one channel whose tap (i, j) looks so many pixels down[i] and to the right[j]."""
     far, (h, wide) = 9, x.shape
     around, y = np.pad(x, far), np.zeros_like(x)
     for (i, j), weight in np.ndenumerate(w):
-        top, left = far + dilation * (i - middle), far + dilation * (j - middle)
+        top, left = far + down[i], far + right[j]
         y += weight * around[top : top + h, left : left + wide]
     return y
 
@@ -111,10 +122,11 @@ def divide(makers):
     rights = g / b, -g * a / b**2
     for maker, name, right, other in zip(makers, "ab", rights, rights[::-1]):
         late = f"The maker of {name} has to return a function of g: lambda ans, a, b: lambda g: ..."
+        need(callable(maker), late)
         try:
             vjp = maker(a / b, a.copy(), b.copy())
-        except TypeError as error:
-            need("positional argument" not in str(error), late)
+        except (TypeError, NameError) as error:
+            need("positional argument" not in str(error) and "'g'" not in str(error), late)
             raise
         need(vjp is not None and callable(given(vjp)), late)
         found = array_of(vjp(g.copy()), a.shape, f"The cotangent of {name}")
@@ -146,28 +158,39 @@ def convolution(function):
         x, w = rng.normal(size=(7, 8)), rng.normal(size=(3, 3))
         y = array_of(function(x.copy(), w.copy(), dilation), x.shape, "The result")
         right = ops.conv2d(x[None, None], w[None, None], dilation=dilation)[0, 0]
+        off, dense = (-dilation, 0, dilation), (-1, 0, 1)
+        corner, late = (0, dilation, 2 * dilation), (-1, dilation - 1, 2 * dilation - 1)
         turned = "w[0, 0] should look up and to the left. Yours looks down and to the right."
+        itself = "w[1, 1] should look at the pixel itself: the offset of row i is d * (i - 1)"
         mistakes = {
-            turned: by_taps(x, w[::-1, ::-1], dilation),
-            "Rows and columns are swapped: i is for down, j for right.": by_taps(x, w.T, dilation),
-            "w[1, 1] should look at the pixel itself: the offset of row i is d * (i - 1).": by_taps(
-                x, w, dilation, 0
-            ),
+            turned: by_taps(x, w[::-1, ::-1], off, off),
+            "Rows and columns are swapped: i is for down, j for right.": by_taps(x, w.T, off, off),
+            f"{itself}.": by_taps(x, w, corner, corner),
         }
         if dilation > 1:
-            dense = f"A dilation of {dilation} gives what one of 1 gives. Multiply the offsets by it."
-            mistakes[dense] = by_taps(x, w, 1)
+            unused = f"A dilation of {dilation} gives what one of 1 gives. Multiply the offsets by it."
+            mistakes[unused] = by_taps(x, w, dense, dense)
+            mistakes[f"{itself}, not d * i - 1."] = by_taps(x, w, late, late)
+            for one, other, place in ((off, dense, "j, to the right"), (dense, off, "i, down")):
+                mistakes[f"The offset of {place}, has to be multiplied by d, too."] = by_taps(
+                    x, w, one, other
+                )
         no_known_mistake(y, mistakes)
         ones = np.eye(9).reshape(9, 3, 3)  # nine kernels of one tap each
-        taps = np.stack([by_taps(x, one, dilation).ravel() for one in ones], axis=1)  # (H W, 9)
+        taps = np.stack([by_taps(x, one, off, off).ravel() for one in ones], axis=1)  # (H W, 9)
         weights = np.linalg.lstsq(taps, y.ravel(), rcond=None)[0]
         if close(taps @ weights, y.ravel()):
             at = worst(weights.reshape(3, 3), w)
-            values = f"its weight is {w[at]:.4f}, and you multiply by {weights.reshape(3, 3)[at]:.4f}"
+            values = (
+                f"its weight is {w[at]:.4f}, and you multiply by {weights.reshape(3, 3)[at].round(4) + 0:.4f}"
+            )
             need(close(weights, w.ravel()), f"The tap (i, j) = ({at[0]}, {at[1]}) is wrong: {values}.")
-        wrong = np.argwhere(~np.isclose(y, right, rtol=1e-5, atol=1e-6)).tolist()
-        count = f"With a dilation of {dilation}, {len(wrong)} of {y.size} pixels are wrong"
-        need(not wrong, f"{count}, the first at {wrong[:1]}.")
+        wrong = ~np.isclose(y, right, rtol=1e-5, atol=1e-6)
+        first = tuple(np.argwhere(wrong)[0].tolist()) if wrong.any() else ()
+        count = f"With a dilation of {dilation}, {plural(int(wrong.sum()), 'pixel')} of {y.size} are wrong"
+        border = "Only those at the border are: what lies outside counts as 0, as look has it."
+        inside = wrong[dilation:-dilation, dilation:-dilation]
+        need(not first, f"{count}, the first at {first}. {border if not inside.any() else ''}".strip())
 
 
 @exercise(4, functions=True)
@@ -182,9 +205,23 @@ def weight_gradient(function):
 
         vjp, _ = make_vjp(conv)(np.zeros((3, 3)))
         right = vjp(g[None, None])  # autograd finds this one by itself
-        found = array_of(function(x.copy(), g.copy(), dilation), (3, 3), "The cotangent of the weights")
+        try:
+            found = function(x.copy(), g.copy(), dilation)
+        except (TypeError, ValueError) as error:  # in the words of several versions of NumPy
+            many = any(words in str(error) for words in ("with a sequence", "converted to Python scalars"))
+            need(not many, "dw[i, j] is one number. Add up over all pixels, with numpy.sum.")
+            raise
+        found = array_of(found, (3, 3), "The cotangent of the weights")
+        first = np.zeros((3, 3))
+        first[0, 0] = right[0, 0]
         turned = "Yours is turned by 180 degrees. Weight (0, 0) looks up and to the left of each pixel."
-        need(not close(found, right[::-1, ::-1]), turned)
+        mistakes = {
+            turned: right[::-1, ::-1],
+            "All nine have the wrong sign.": -right,
+            "Rows and columns are swapped: i is for down, j for right.": right.T,
+            "Only dw[0, 0] is filled. Does return stand in the loop?": first,
+        }
+        no_known_mistake(found, mistakes)
         values = f"{right[1, 1]:.4f}; yours is {found[1, 1]:.4f}"
         middle = f"The middle weight met x itself: the sum of g * x is {values}."
         need(close(found[1, 1], right[1, 1]), middle)
@@ -209,6 +246,8 @@ def silu(op, slope):
     terms = "The slope of x * s has two terms: the slope of x times s, and x times the slope of s. Yours is"
     mistakes = {"the first": s, "the second": x * s * (1 - s), "the slope of s alone": s * (1 - s)}
     no_known_mistake(found, {f"{terms} {what}.": value for what, value in mistakes.items()})
+    need(not close(found, s - x * s * (1 - s)), "The second term has the wrong sign.")
+    need(not close(found, s + s * (1 - s)), "The second term lacks a factor x.")
     at = worst(found, numerical)
     values = f"it should be {numerical[at]:.4f}, and yours is {found[at]:.4f}"
     need(
@@ -273,6 +312,14 @@ def parameters(function):
             found != weights + 5 * outward,
             "What the norm measures, its running mean and variance, is not learnt.",
         )
+        norm = "gamma and beta are one number each for each output channel."
+        mistakes = {
+            weights + 1 + 2 * outward: "The bias is one number for each output channel.",
+            weights + inward + 2 * outward: "The bias is one number for each output channel.",
+            weights + outward + 2: f"A norm's {norm}",
+            weights + outward + 2 * inward: f"The norm comes after the convolution: its {norm}",
+        }
+        need(found == right or found not in mistakes, mistakes.get(found, ""))
         one = found - 3 * outward in (inward * kernel**2, outward * kernel**2) and found != right
         need(not one, "Each output channel has a kernel for each input channel.")
         place = f"A block from {inward} to {outward} channels with a kernel of {kernel}"
@@ -296,7 +343,12 @@ def dice(function):
     for share in (0.3, 0.6):
         found, truth = rng.random((2, 20, 20)) < share
         right = confusion_matrix(found.astype(np.uint8), truth.astype(np.uint8)).dice
-        value = float(array_of(function(found.copy(), truth.copy()), (), "The Dice"))
+        try:
+            value = function(found.copy(), truth.copy())
+        except ValueError as error:
+            need("truth value of an array" not in str(error), "For arrays, write & in place of and, | of or.")
+            raise
+        value = float(array_of(value, (), "The Dice"))
         both, either = (found & truth).sum(), (found | truth).sum()
         mistakes = {
             "common / (in either mask) is the IoU": both / either,
@@ -305,6 +357,8 @@ def dice(function):
             "common / there is the recall": both / truth.sum(),
             "the common pixels count twice, as both masks have them": right / 2,
             "found + there counts the common pixels twice, found | there does not": 2 * both / either,
+            "the sum found + there needs brackets": 2 * both / found.sum() + truth.sum(),
+            "found.size counts the black pixels, too": both / found.size,
         }
         no_known_mistake(
             value, {f"Dice is 2 x common / (found + there); {k}.": v for k, v in mistakes.items()}
@@ -320,7 +374,7 @@ def window(dilations):
     whole = all(np.ndim(d) == 0 and d == int(d) and d > 0 for d in dilations)
     need(whole, "A dilation is a whole number of at least 1.")
     counts = ways(map(int, dilations))
-    need(len(counts) >= 63, f"It sees {len(counts)} pixels across: 1 + 2 * (sum of the dilations).")
+    need(len(counts) >= 63, f"It sees {plural(len(counts), 'pixel')} across: 1 + 2 * (sum of the dilations).")
     holes = f"It has holes: {int((counts == 0).sum())} of {len(counts)} pixels are never seen."
     need((counts > 0).all(), f"{holes} There are none if no dilation exceeds the window before it.")
     need(

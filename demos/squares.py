@@ -297,12 +297,13 @@ def answer(table: dict[str, list[dict]]) -> str:
 def verdicts(table) -> list[str]:
     """A sentence on each claim: whether the seeds bear it out, how sure that is, and what it costs."""
 
-    found = [paired(*(figures(table[name], "comb") for name in pair)) for _, *pair, _, _ in COMPARED]
-    corrected, sentences = holm([p for _, p in found]), []
-    for (explanation, one, other, way, claim), (factor, _), p in zip(COMPARED, found, corrected):
-        yes = p < 0.05 and (factor > 1) == (way == MORE)
+    pairs = [paired(*(figures(table[name], "comb") for name in pair)) for _, *pair, _, _ in COMPARED]
+    corrected, sentences = holm([p for _, p in pairs]), []
+    for (explanation, one, other, way, claim), (factor, _), p in zip(COMPARED, pairs, corrected):
+        sure, right = p < 0.05, (factor > 1) == (way == MORE)
+        found = ("yes" if right else "no, it is the other way round") if sure else "not shown"
         dice, before = (numpy.mean(figures(table[name], "dice")) for name in (one, other))
-        verdict, test = f"{'yes' if yes else 'not shown'}. ", f" (p = {p:.2g})"
+        verdict, test = f"{found}. ", f" (p = {p:.2g})"
         if len(table[one]) < 2:
             verdict = test = ""  # of one seed nobody can say what is chance
         words = f"{explanation}: {claim}: {verdict}Comb times {factor:.2f}{test}, Dice {dice - before:+.2f}."

@@ -140,6 +140,7 @@ def test_a_claim_is_borne_out_where_it_is_sure_and_in_its_direction():
     said = squares.verdicts(table)
     yes = [": yes. " in sentence for sentence in said]
     assert yes == [True, False, False, True, False, False, False, False, False, False]
+    assert "less of it: no, it is the other way round. Comb times 2.05" in said[5]
     assert "Comb times 0.33" in said[3] and said[3].endswith("Dice +0.10.")
     assert said[0].endswith('But "every dilation 5" has not learnt to find the nerve.')
 
