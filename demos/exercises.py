@@ -11,7 +11,7 @@ from inspect import isgenerator
 
 import numpy as np
 from autograd import make_vjp
-from squares import ways
+from squares import paths
 
 from tinyseg import DilatedFCN, check_gradients, ops, original
 from tinyseg.errors import plural
@@ -119,8 +119,8 @@ def divide(makers):
     rng = np.random.default_rng(1)
     a, b, g = rng.normal(size=(3, 3, 4))
     b += np.sign(b)  # away from 0, on both sides
-    rights = g / b, -g * a / b**2
-    for maker, name, right, other in zip(makers, "ab", rights, rights[::-1]):
+    rights, results = (g / b, -g * a / b**2), []
+    for maker, name in zip(makers, "ab"):
         late = f"The maker of {name} has to return a function of g: lambda ans, a, b: lambda g: ..."
         need(callable(maker), late)
         try:
@@ -129,8 +129,10 @@ def divide(makers):
             need("positional argument" not in str(error) and "'g'" not in str(error), late)
             raise
         need(vjp is not None and callable(given(vjp)), late)
-        found = array_of(vjp(g.copy()), a.shape, f"The cotangent of {name}")
-        need(not close(found, other), "The two makers are swapped: that of a comes first.")
+        results.append(array_of(vjp(g.copy()), a.shape, f"The cotangent of {name}"))
+    swapped = all(map(close, results, rights[::-1]))
+    need(not swapped, "The two makers are swapped: that of a comes first.")
+    for name, found, right in zip("ab", results, rights):
         need(not close(found, -right), f"The cotangent of {name} has the wrong sign.")
         need(not close(found * g, right), f"The cotangent of {name} lacks the factor g.")
         at = worst(found, right)
@@ -298,7 +300,7 @@ def standardize(vjp):
 @exercise(7, functions=True)
 def parameters(function):
     """How many parameters a block has, by its channels and its kernel."""
-    for inward, outward, kernel in ((2, 5, 3), (3, 3, 3), (1, 32, 3), (31, 12, 1)):
+    for inward, outward, kernel in ((7, 11, 3), (3, 3, 3), (1, 32, 3), (31, 12, 1)):
         params, _ = Block(Conv2d(inward, outward, kernel), BatchNorm(outward)).init(np.random.default_rng(0))
         right = sum(array.size for array in params.values())
         found = float(array_of(function(inward, outward, kernel), (), "The number"))
@@ -307,7 +309,8 @@ def parameters(function):
         need(found != weights + outward, "The norm has parameters too: a gamma and a beta for each channel.")
         side = found == outward * inward * kernel + 3 * outward and kernel > 1
         need(not side, "The kernel is a side: one of 3 has 3 x 3 weights.")
-        need(found != weights + 2 * outward, "The convolution has a bias for each output channel, too.")
+        three = "the bias, gamma and beta are three"
+        need(found != weights + 2 * outward, f"One number for each output channel is missing: {three}.")
         need(
             found != weights + 5 * outward,
             "What the norm measures, its running mean and variance, is not learnt.",
@@ -340,30 +343,33 @@ def loss_alone(net):
 def dice(function):
     """The Dice of two masks, of bools."""
     rng = np.random.default_rng(9)
-    for share in (0.3, 0.6):
-        found, truth = rng.random((2, 20, 20)) < share
-        right = confusion_matrix(found.astype(np.uint8), truth.astype(np.uint8)).dice
+    pairs, values = [], []
+    for shares in ((0.3, 0.2), (0.5, 0.6)):  # what is found is first the larger mask, then the smaller one
+        found, truth = (rng.random((20, 23)) < share for share in shares)
         try:
             value = function(found.copy(), truth.copy())
         except ValueError as error:
             need("truth value of an array" not in str(error), "For arrays, write & in place of and, | of or.")
             raise
-        value = float(array_of(value, (), "The Dice"))
-        both, either = (found & truth).sum(), (found | truth).sum()
-        mistakes = {
-            "common / (in either mask) is the IoU": both / either,
-            "the share of pixels in which both masks agree is the accuracy": (found == truth).mean(),
-            "common / found is the precision": both / found.sum(),
-            "common / there is the recall": both / truth.sum(),
-            "the common pixels count twice, as both masks have them": right / 2,
-            "found + there counts the common pixels twice, found | there does not": 2 * both / either,
-            "the sum found + there needs brackets": 2 * both / found.sum() + truth.sum(),
-            "found.size counts the black pixels, too": both / found.size,
-        }
-        no_known_mistake(
-            value, {f"Dice is 2 x common / (found + there); {k}.": v for k, v in mistakes.items()}
-        )
-        need(close(value, right), f"It should be {right:.6f}; yours is {value:.6f}.")
+        values.append(float(array_of(value, (), "The Dice")))
+        right = confusion_matrix(found.astype(np.uint8), truth.astype(np.uint8)).dice
+        agree = (found == truth).mean()
+        pairs.append(((found & truth).sum(), (found | truth).sum(), found.sum(), truth.sum(), agree, right))
+    values, size = np.array(values), found.size
+    both, either, ours, there, agree, right = np.array(pairs, float).T  # (2,) each: of the two pairs of masks
+    mistakes = {
+        "common / (in either mask) is the IoU": both / either,
+        "the share of pixels in which both masks agree is the accuracy": agree,
+        "common / found is the precision": both / ours,
+        "common / there is the recall": both / there,
+        "the common pixels count twice, as both masks have them": right / 2,
+        "of bools, found + truth is found | truth, which counts the common pixels once": 2 * both / either,
+        "the sum found + there needs brackets": 2 * both / ours + there,
+        "found.size counts the black pixels, too": both / size,
+        "a size counts the black pixels, too": 2 * both / size,
+    }
+    no_known_mistake(values, {f"Dice is 2 x common / (found + there); {k}.": v for k, v in mistakes.items()})
+    need(close(values, right), f"It should be {right[0]:.6f}; yours is {values[0]:.6f}.")
 
 
 @exercise(10)
@@ -373,7 +379,7 @@ def window(dilations):
     dilations = list(dilations)
     whole = all(np.ndim(d) == 0 and d == int(d) and d > 0 for d in dilations)
     need(whole, "A dilation is a whole number of at least 1.")
-    counts = ways(map(int, dilations))
+    counts = paths(map(int, dilations))
     need(len(counts) >= 63, f"It sees {plural(len(counts), 'pixel')} across: 1 + 2 * (sum of the dilations).")
     holes = f"It has holes: {int((counts == 0).sum())} of {len(counts)} pixels are never seen."
     need((counts > 0).all(), f"{holes} There are none if no dilation exceeds the window before it.")

@@ -63,7 +63,8 @@ def begin(net, seed: int = 0, optimizer=Adam()) -> Snapshot:  # noqa: B008  a fr
     Raises:
         ValueError: it is no network.
     """
-    check_network("begin", net, {}, {})
+    if isinstance(net, type) or not hasattr(net, "init"):
+        raise ValueError(f"begin: expected a network such as modified(), got {name_of(net)}")
     rng = np.random.default_rng(seed)
     params, state = net.init(rng)
     return Snapshot(0, 0, (), params, state, optimizer.init(flatten(params)), rng.bit_generator.state)
@@ -137,16 +138,6 @@ def check_fit(net, data, start: Snapshot, batch: int, optimizer, schedule) -> No
             "fit: expected a schedule, a function (step, steps) -> rate such as constant(1e-3), "
             f"got {schedule!r}"
         )
-    wanted, given = (
-        {key: np.shape(array) for key, array in params.items()}
-        for params in (net.init(np.random.default_rng(0))[0], start.params)
-    )
-    if wanted != given:
-        key = next(iter(dict(wanted.items() ^ given.items())))
-        raise ValueError(
-            f"fit: expected a start of this network, with {key} {wanted.get(key, 'missing')}, "
-            f"got {given.get(key, 'none')}"
-        )
     if not _alike(start.memory, optimizer.init(flatten(start.params))):
         raise ValueError(f"fit: the start was made for another optimiser; begin(net, seed, {optimizer})")
 
@@ -158,15 +149,24 @@ def check_data(op: str, data) -> None:
         raise ValueError(f"{op}: expected a Dataset, got {what}; Dataset(images, labels) makes one")
 
 
+def name_of(thing) -> str:
+    """A function's or a class's own name, of another thing that of its class."""
+    return getattr(thing, "__name__", type(thing).__name__)
+
+
 def check_network(op: str, net, params, state) -> None:
-    """One clear error for what is no network, or are not its arrays."""
+    """One clear error for what is no network, or are not its parameters."""
     if not callable(net) or isinstance(net, type | FunctionType):  # such as modified, without its ()
-        what = getattr(net, "__name__", type(net).__name__)
-        raise ValueError(f"{op}: expected a network such as modified(), got {what}")
+        raise ValueError(f"{op}: expected a network such as modified(), got {name_of(net)}")
     for name, given in (("params", params), ("state", state)):
         if not isinstance(given, Mapping):
-            what = type(given).__name__
-            raise ValueError(f"{op}: expected {name}, a dict of arrays, got {what}; snapshot.{name} is one")
+            what = f"{name}, a dict of arrays, got {name_of(given)}"
+            raise ValueError(f"{op}: expected {what}; snapshot.{name} is one")
+    fresh = net.init(np.random.default_rng(0))[0] if hasattr(net, "init") else params
+    wanted, shapes = ({key: np.shape(array) for key, array in each.items()} for each in (fresh, params))
+    if odd := [key for key in wanted | shapes if wanted.get(key) != shapes.get(key)]:
+        should, came = wanted.get(odd[0], "missing"), shapes.get(odd[0], "none")
+        raise ValueError(f"{op}: expected parameters of this network, with {odd[0]} {should}, got {came}")
 
 
 def _alike(one, other) -> bool:

@@ -88,7 +88,7 @@ def test_the_gradients_of_a_padded_convolution_are_right_and_stay_float32():
     np.testing.assert_array_equal(conv2d(x, w[:, :, 1:2, 1:2]), FAST.conv2d(x, w[:, :, 1:2, 1:2]))
 
 
-def test_coverage_counts_the_ways_to_a_pixel():
+def test_coverage_counts_the_paths_to_a_pixel():
     ways = np.ones(1)
     for d in (1, 2, 3):  # by hand: every choice of -d, 0, d
         ways = np.bincount(

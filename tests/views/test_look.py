@@ -8,7 +8,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from tinyseg import Dataset, begin, modified, predict, views
+from tinyseg import Dataset, begin, modified, original, predict, views
 from tinyseg.data import lung_ct, phantom
 from tinyseg.io.pictures import PREDICTION, TRUTH
 from tinyseg.ops import UNLABELLED
@@ -30,10 +30,11 @@ def test_a_picture_is_a_png_and_says_its_size_in_a_line(tmp_path):
     picture.save(tmp_path / "a.png")
     np.testing.assert_array_equal(imageio.imread(tmp_path / "a.png"), pixels)
     assert repr(picture) == "Picture(7 x 5 pixels)"
-    for path in (tmp_path, *(tmp_path / f"a.{suffix}" for suffix in ("xyz", "mpg", "xbm", "svg"))):
-        with pytest.raises(ValueError, match="save: expected a name that ends in one of .png, .*, got"):
+    wrong = [tmp_path / f"a.{suffix}" for suffix in ("xyz", "mpg", "xbm", "svg")]
+    for path in (None, 3, b"a.png", tmp_path, *wrong):
+        with pytest.raises(ValueError, match="save: expected a name that ends in .png or .*, got"):
             picture.save(path)
-    for suffix in FORMATS:
+    for suffix in (*FORMATS, ".PNG", ".Tiff", ".JPG"):
         picture.save(tmp_path / f"b{suffix}")
         assert imageio.imread(tmp_path / f"b{suffix}").shape == (5, 7, 3)
 
@@ -127,8 +128,8 @@ def test_images_of_different_sizes_have_a_panel_too():
     ("count", "p", "said"),
     [
         (0, None, "expected images to show, got none"),
-        (2, np.zeros((1, 1, 64, 64)), r"\(1, 64, 64\) for each of 2 images.*got 1 of them"),
-        (2, np.zeros((2, 2, 64, 64)), r"got 2 of them, \(2, 64, 64\) first"),
+        (2, np.zeros((1, 1, 64, 64)), r"\(1, 64, 64\) for each of 2 images.*got 1 of them$"),
+        (2, np.zeros((2, 2, 64, 64)), r"got \(2, 64, 64\) for image 0, which needs \(1, 64, 64\)$"),
         (2, np.full((2, 1, 64, 64), np.nan), "NaN; has training diverged.$"),
     ],
 )
@@ -155,7 +156,10 @@ P, FEATURES = DATA.images, {"a": np.zeros((2, 3, 8, 8))}
         (lambda: views.panel(DATA.images), "panel: expected a Dataset, got float32 .2, 1"),
         (lambda: views.panel(None), "panel: expected a Dataset, got None; Dataset.images, labels. makes one"),
         (lambda: views.panel(DATA, 0.5), "panel: expected probabilities .* got 0.5"),
-        (lambda: views.panel(DATA, []), "got 0 of them, nothing first"),
+        (lambda: views.panel(DATA, []), "got 0 of them$"),
+        (lambda: views.panel(DATA, np.array(0.5)), r"got float64 \(\)$"),
+        (lambda: views.overlay(np.zeros((8, 9, 3))), r"got \(8, 9, 3\); image.transpose\(2, 0, 1\) has"),
+        (lambda: views.influence(original(), PARAMS, STATE, P), "influence: expected parameters of this net"),
         (lambda: views.panel(DATA, P.astype(str)), "gives them, floats, got <U"),
         (lambda: views.panel(DATA, P.astype(complex)), "gives them, floats, got complex"),
         (lambda: views.panel(DATA, P, threshold="0.5"), "a threshold that is a number, got '0.5'"),

@@ -174,10 +174,29 @@ def test_what_is_no_number_has_no_tape(value):
 
 
 def test_a_drawing_is_saved_as_svg_alone(tmp_path):
+    views.kernels().save(str(tmp_path / "b.SVG"))
+    assert (tmp_path / "b.SVG").read_text() == views.kernels().svg
+    (tmp_path / "b.SVG").unlink()
+    for name in (None, 3, b"a.svg"):
+        with pytest.raises(ValueError, match="save: expected a name that ends in .svg, got "):
+            views.kernels().save(name)
     for name in ("a.png", "a"):
-        with pytest.raises(ValueError, match=r"save: expected a name that ends in .svg, got .*a"):
+        with pytest.raises(ValueError, match="save: expected a name that ends in .svg, got "):
             views.kernels().save(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [numpy.uint8, numpy.int8, numpy.int64])
+def test_short_integers_of_numpy_are_integers(kind):
+    assert views.fields((kind(100), kind(100))).svg == views.fields((100, 100)).svg
+    assert views.fields(numpy.array([1, 55], kind), kind(64)).svg == views.fields((1, 55), 64).svg
+    assert views.kernels((kind(64),), kind(3)).svg == views.kernels((64,), 3).svg
+
+
+@pytest.mark.parametrize("names", [None, 3, "ab"])
+def test_names_are_several(names):
+    with pytest.raises(ValueError, match="tape: expected a tuple of names, got "):
+        views.tape(lambda a, b: a * b, 1.0, 2.0, names=names)
 
 
 def test_what_is_no_network_is_not_drawn():

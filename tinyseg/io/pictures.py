@@ -168,7 +168,7 @@ def write_image(path: str | Path, picture: np.ndarray, *, pages: bool = False) -
 
     Takes (H, W) uint8 or uint16, or (H, W, 3) uint8; with `pages`, many of them for one TIFF, (pages, H, W).
     """
-    suffix = Path(path).suffix
+    suffix = Path(path).suffix.lower()
     content = imageio.imwrite("<bytes>", picture, extension=suffix, plugin="pillow", is_batch=pages)
     write_whole(path, content)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -28,10 +29,18 @@ def whole(who: str, most) -> None:
         raise ValueError(f"{who}: expected most as a whole number of at least 1, got {came(most)}")
 
 
-def dilations(who: str, value) -> None:
-    """A tuple of whole dilations."""
-    if not isinstance(value, Sequence) or not value or not all(map(is_whole, value)):
+def dilations(who: str, value) -> tuple[int, ...]:
+    """Whole dilations, as Python's integers: those of NumPy may be too short for what is computed of them."""
+    if not isinstance(value, Sequence | np.ndarray) or not len(value) or not all(map(is_whole, value)):
         raise ValueError(f"{who}: expected a tuple of whole dilations of at least 1, got {came(value)}")
+    return tuple(map(int, value))
+
+
+def path(value, suffixes: Sequence[str]) -> Path:
+    """A path whose name ends in one of the suffixes."""
+    if not isinstance(value, str | Path) or Path(value).suffix.lower() not in suffixes:
+        raise ValueError(f"save: expected a name that ends in {' or '.join(suffixes)}, got {came(value)}")
+    return Path(value)
 
 
 def numbers(who: str, what: str, value) -> np.ndarray:
@@ -77,7 +86,7 @@ def maps(who: str, features, image) -> None:
             raise ValueError(f"{who}: {name}: expected {what}, got {came(maps)}")
         whole = isinstance(image, int | np.integer) and not isinstance(image, bool)
         if not whole or not -len(maps) <= image < len(maps):
-            raise ValueError(f"{who}: expected an image from 0 to {len(maps) - 1}, got {came(image)}")
+            raise ValueError(f"{who}: {name}: expected an image from 0 to {len(maps) - 1}, got {came(image)}")
 
 
 def dataset(who: str, data, most) -> None:
@@ -94,12 +103,14 @@ def probabilities(who: str, data: Dataset, p, most: int) -> list[np.ndarray]:
     channels = 1 if data.classes == 2 else data.classes
     wanted = [(channels, *labels.shape) for labels in data.labels]
     what = f"probabilities {wanted[0]} for each of {len(wanted)} images, as `predict` gives them"
-    if not isinstance(p, np.ndarray | list | tuple):
+    if not isinstance(p, np.ndarray | list | tuple) or (isinstance(p, np.ndarray) and not p.ndim):
         raise ValueError(f"{who}: expected {what}, got {came(p)}")
     each = [numbers(who, f"{what}, floats", one) for one in p]
-    if [one.shape for one in each] != wanted:
-        first = f"{each[0].shape} first" if each else "nothing first"
-        raise ValueError(f"{who}: expected {what}, got {len(each)} of them, {first}")
+    if len(each) != len(wanted):
+        raise ValueError(f"{who}: expected {what}, got {len(each)} of them")
+    for k, (one, shape) in enumerate(zip(each, wanted)):
+        if one.shape != shape:
+            raise ValueError(f"{who}: expected {what}, got {one.shape} for image {k}, which needs {shape}")
     if not all(np.isfinite(one).all() for one in each[:most]):
         raise ValueError(f"{who}: expected {what}, finite, got infinite ones or NaN; has training diverged?")
     return each

@@ -53,9 +53,7 @@ class Picture:
         Raises:
             ValueError: the suffix is that of none of FORMATS.
         """
-        if Path(path).suffix.lower() not in FORMATS:
-            raise ValueError(f"save: expected a name that ends in one of {', '.join(FORMATS)}, got {path}")
-        write_image(path, self.pixels)
+        write_image(check.path(path, FORMATS), self.pixels)
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,6 +96,9 @@ def overlay(image, truth=None, prediction=None) -> Picture:
     wanted = "one image (channels, H, W) of floats in [0, 1]"
     image = check.numbers("overlay", wanted, image)
     image = image[None] if image.ndim == 2 else image  # (H, W) -> (1, H, W)
+    if image.ndim == 3 and image.shape[2] in (1, 3, 4) and min(image.shape[:2]) > 4:
+        way_out = "image.transpose(2, 0, 1) has the channels in front"
+        raise ValueError(f"overlay: expected {wanted}, got {image.shape}; {way_out}")
     if image.ndim != 3 or image.dtype.kind not in "fb" or not image.size:
         way_out = "pixels / 255 are floats, and data.images[0] is one image"
         raise ValueError(f"overlay: expected {wanted}, got {check.came(image)}; {way_out}")

@@ -42,9 +42,7 @@ class Drawing:
         Raises:
             ValueError: the name does not end in .svg.
         """
-        if Path(path).suffix.lower() != ".svg":
-            raise ValueError(f"save: expected a name that ends in .svg, got {path}")
-        write_whole(path, self.svg)
+        write_whole(check.path(path, (".svg",)), self.svg)
 
 
 def kernels(dilations: Sequence[int] = (1, 2, 3), size: int = 3) -> Drawing:
@@ -53,9 +51,10 @@ def kernels(dilations: Sequence[int] = (1, 2, 3), size: int = 3) -> Drawing:
     Raises:
         ValueError: a dilation is no whole number of at least 1, there is none, or the size is not odd.
     """
-    check.dilations("kernels", dilations)
+    dilations = check.dilations("kernels", dilations)
     if not check.is_whole(size) or size % 2 == 0:
         raise ValueError(f"kernels: expected an odd size of at least 1, got {size!r}")
+    size = int(size)
     cell, pieces = 20, []
     side = max(dilations) * (size - 1) + 3
     for k, d in enumerate(dilations):
@@ -86,9 +85,10 @@ def fields(dilations: Sequence[int], image: int = 64) -> Drawing:
     Raises:
         ValueError: a dilation, or the side, is no whole number of at least 1, or there is no dilation.
     """
-    check.dilations("fields", dilations)
+    dilations = check.dilations("fields", dilations)
     if not check.is_whole(image):
         raise ValueError(f"fields: expected a side of at least 1 pixel, got {image!r}")
+    image = int(image)
     dense, window, row, middle = 1, 1, 26, 320
     widest = max(1 + 2 * sum(dilations), image)
     scale = 360 / widest
@@ -197,6 +197,8 @@ def tape(function: Callable, *values, names: Sequence[str] = ()) -> Drawing:
     graph: list[Step] = []  # every step stands after its parents
     if not callable(function):
         raise ValueError(f"tape: expected a function, got {check.came(function)}")
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ValueError(f"tape: expected a tuple of names, got {check.came(names)}")
     names = tuple(map(str, names)) or tuple(f"x{i}" for i in range(1, len(values) + 1))
     if len(names) != len(values):
         raise ValueError(f"tape: expected a name for each of {len(values)} arguments, got {names}")
