@@ -98,6 +98,7 @@ def steps(maps) -> float:
 LEARNT = 0.5  # of Dice: a map that has not learnt may have any comb
 REMEDIES = ("dilations that fall again", "two dense layers in front", "two dense layers behind")
 BASE, PADDINGS = "as it is", ("padding by the edge", "padding by reflection")
+CONTROL = "two layers of 13 behind"
 LOSSES = "cross-entropy, no residual", "squared error, no residual"
 WAYS: dict[str, dict] = {
     BASE: {},
@@ -110,7 +111,7 @@ WAYS: dict[str, dict] = {
     "two dense layers behind": {"dilations": (*FIBONACCI, 1, 1)},
     # Depth. Two more layers, whatever their dilation, could be what helps: a control for the two above. Of
     # 13, most of their taps lie within an image of 64 pixels; of 55, few would.
-    "two layers of 13 behind": {"dilations": (*FIBONACCI, 13, 13)},
+    CONTROL: {"dilations": (*FIBONACCI, 13, 13)},
     # Padding: what a tap finds outside the image.
     "padding by the edge": {"padding": "edge"},
     "padding by reflection": {"padding": "reflect"},
@@ -129,8 +130,8 @@ COMPARED = [
     ("padding", "padding by the edge", BASE, LESS, "padding by the edge makes less of it"),
     ("padding", "padding by reflection", BASE, LESS, "padding by reflection makes less of it"),
     ("loss", *LOSSES, LESS, "cross-entropy makes less of it"),
-    ("depth", "two layers of 13 behind", BASE, LESS, "two more layers of dilation 13 make less of it"),
-    ("depth", "two dense layers behind", "two layers of 13 behind", LESS, "dense ones make less than those"),
+    ("depth", CONTROL, BASE, LESS, "two more layers of dilation 13 make less of it"),
+    ("dilation", "two dense layers behind", CONTROL, LESS, "two dense layers behind make less than those"),
 ]
 
 
@@ -274,6 +275,7 @@ def answer(table: dict[str, list[dict]]) -> str:
     variation, needed = walk(y[None])
     row_of_ones = " ".join(f"{one:.0f}" for one in y)
     straight = [paired(figures(table[name], "steps"), figures(table[BASE], "steps"))[1] for name in PADDINGS]
+    sentences = verdicts(table)
     steps, many = [f"{mean(table[BASE], 'steps')} {BASE}"], len(table[BASE]) > 1
     for name, p in zip(PADDINGS, holm(straight)):
         steps.append(f"{mean(table[name], 'steps')} {name}" + f" (p = {p:.2g})" * many)
@@ -285,10 +287,11 @@ def answer(table: dict[str, list[dict]]) -> str:
             "",
             f"Is it so? {test if many else 'One seed cannot tell: --seeds 5 tests each claim by a t-test.'}",
             "",
-            *(f"- {sentence}" for sentence in verdicts(table)),
+            *(f"- {sentence}" for sentence in sentences),
             "- transposed convolution: there is none here. One of stride 2 with a kernel of three makes",
             f"  {row_of_ones} of a row of ones: a comb of {variation / needed - 1:.1f}.",
             f"- the steps at the lines of zero padding (1: none): {', '.join(steps)}.",
+            *(["", f"In short, claims that are borne out: {tally(sentences)}."] if many else []),
             "",
             *remedies(table),
         ]
@@ -312,6 +315,14 @@ def verdicts(table) -> list[str]:
             words += f' But "{name}" has not learnt to find the nerve.' if its_dice < LEARNT else ""
         sentences.append(words)
     return sentences
+
+
+def tally(sentences: list[str]) -> str:
+    """Of each explanation, how many of its claims are borne out."""
+    of_each: dict[str, list[bool]] = {}
+    for sentence in sentences:
+        of_each.setdefault(sentence.partition(":")[0], []).append(": yes. " in sentence)
+    return ", ".join(f"{name} {sum(yes)} of {len(yes)}" for name, yes in of_each.items())
 
 
 def paired(one, other) -> tuple[float, float]:

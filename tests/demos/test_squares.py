@@ -140,6 +140,8 @@ def test_a_claim_is_borne_out_where_it_is_sure_and_in_its_direction():
     said = squares.verdicts(table)
     yes = [": yes. " in sentence for sentence in said]
     assert yes == [True, False, False, True, False, False, False, False, False, False]
+    assert squares.tally(said) == "dilation 2 of 6, padding 0 of 2, loss 0 of 1, depth 0 of 1"
+    assert "claims that are borne out: dilation 2 of 6, padding" in squares.answer(table)
     assert "less of it: no, it is the other way round. Comb times 2.05" in said[5]
     assert "Comb times 0.33" in said[3] and said[3].endswith("Dice +0.10.")
     assert said[0].endswith('But "every dilation 5" has not learnt to find the nerve.')
@@ -158,7 +160,12 @@ def test_each_claim_is_borne_out_by_its_own_direction_alone(claim):
 def test_one_seed_is_no_test_and_what_has_not_learnt_is_named():
     table = {name: figures([0.3], dice=0.1) for name in squares.WAYS}
     said = squares.answer(table)
-    assert "One seed cannot tell" in said and "p =" not in said and "not shown" not in said
+    assert (
+        "One seed cannot tell" in said
+        and "borne out" not in said
+        and "p =" not in said
+        and "not shown" not in said
+    )
     first = squares.verdicts(table)[0]
     assert all(f'But "{name}" has not learnt' in first for name in ("every dilation 5", "as it is"))
 
