@@ -79,8 +79,10 @@ def array_of(value, shape, what: str) -> np.ndarray:
     need(not callable(value), f"{what} is a function, where numbers should be.")
     came = np.shape(value)
     should = f"{what} has the shape {came}; it should"
-    need(shape or not came, f"{should} be one number. numpy.sum adds up all numbers of an array.")
-    need(not came or came[1:] != shape, f"{should} have {shape}. Add up the {came[0] if came else 0} arrays.")
+    if came and not shape:
+        raise Wrong(f"{should} be one number. numpy.sum adds up all numbers of an array.")
+    if came and came[1:] == shape:
+        raise Wrong(f"{should} have {shape}. Add up the {came[0]} arrays.")
     need(came == shape, f"{should} have {shape}.")
     return np.asarray(value, float)
 
@@ -173,19 +175,17 @@ def convolution(function):
             unused = f"A dilation of {dilation} gives what one of 1 gives. Multiply the offsets by it."
             mistakes[unused] = by_taps(x, w, dense, dense)
             mistakes[f"{itself}, not d * i - 1."] = by_taps(x, w, late, late)
-            for one, other, place in ((off, dense, "j, to the right"), (dense, off, "i, down")):
-                mistakes[f"The offset of {place}, has to be multiplied by d, too."] = by_taps(
-                    x, w, one, other
-                )
+            too = "has to be multiplied by d, too."
+            mistakes[f"The offset of i, down, {too}"] = by_taps(x, w, dense, off)
+            mistakes[f"The offset of j, to the right, {too}"] = by_taps(x, w, off, dense)
         no_known_mistake(y, mistakes)
         ones = np.eye(9).reshape(9, 3, 3)  # nine kernels of one tap each
         taps = np.stack([by_taps(x, one, off, off).ravel() for one in ones], axis=1)  # (H W, 9)
         weights = np.linalg.lstsq(taps, y.ravel(), rcond=None)[0]
         if close(taps @ weights, y.ravel()):
             at = worst(weights.reshape(3, 3), w)
-            values = (
-                f"its weight is {w[at]:.4f}, and you multiply by {weights.reshape(3, 3)[at].round(4) + 0:.4f}"
-            )
+            yours = round(weights.reshape(3, 3)[at], 4) + 0.0  # -0.0 + 0.0 is 0.0
+            values = f"its weight is {w[at]:.4f}, and you multiply by {yours:.4f}"
             need(close(weights, w.ravel()), f"The tap (i, j) = ({at[0]}, {at[1]}) is wrong: {values}.")
         wrong = ~np.isclose(y, right, rtol=1e-5, atol=1e-6)
         first = tuple(np.argwhere(wrong)[0].tolist()) if wrong.any() else ()
@@ -246,10 +246,14 @@ def silu(op, slope):
     found = array_of(slope(x), x.shape, "The slope")
     s = 1 / (1 + np.exp(-x))
     terms = "The slope of x * s has two terms: the slope of x times s, and x times the slope of s. Yours is"
-    mistakes = {"the first": s, "the second": x * s * (1 - s), "the slope of s alone": s * (1 - s)}
-    no_known_mistake(found, {f"{terms} {what}.": value for what, value in mistakes.items()})
-    need(not close(found, s - x * s * (1 - s)), "The second term has the wrong sign.")
-    need(not close(found, s + s * (1 - s)), "The second term lacks a factor x.")
+    mistakes = {
+        f"{terms} the first.": s,
+        f"{terms} the second.": x * s * (1 - s),
+        f"{terms} the slope of s alone.": s * (1 - s),
+        "The second term has the wrong sign.": s - x * s * (1 - s),
+        "The second term lacks a factor x.": s + s * (1 - s),
+    }
+    no_known_mistake(found, mistakes)
     at = worst(found, numerical)
     values = f"it should be {numerical[at]:.4f}, and yours is {found[at]:.4f}"
     need(
@@ -305,26 +309,23 @@ def parameters(function):
         right = sum(array.size for array in params.values())
         found = float(array_of(function(inward, outward, kernel), (), "The number"))
         weights = outward * inward * kernel**2
-        need(found != weights, "You have counted the weights alone. What else does a block learn?")
-        need(found != weights + outward, "The norm has parameters too: a gamma and a beta for each channel.")
-        side = found == outward * inward * kernel + 3 * outward and kernel > 1
-        need(not side, "The kernel is a side: one of 3 has 3 x 3 weights.")
-        three = "the bias, gamma and beta are three"
-        need(found != weights + 2 * outward, f"One number for each output channel is missing: {three}.")
-        need(
-            found != weights + 5 * outward,
-            "What the norm measures, its running mean and variance, is not learnt.",
-        )
-        norm = "gamma and beta are one number each for each output channel."
+        norm = "gamma and beta are one number each for each output channel"
         mistakes = {
+            weights: "You have counted the weights alone. What else does a block learn?",
+            weights + outward: "The norm has parameters too: a gamma and a beta for each channel.",
+            outward * inward * kernel + 3 * outward: "The kernel is a side: one of 3 has 3 x 3 weights.",
+            weights + 2 * outward: "One number for each output channel is missing: "
+            "the bias, gamma and beta are three.",
+            weights + 5 * outward: "What the norm measures, its running mean and variance, is not learnt.",
             weights + 1 + 2 * outward: "The bias is one number for each output channel.",
             weights + inward + 2 * outward: "The bias is one number for each output channel.",
-            weights + outward + 2: f"A norm's {norm}",
-            weights + outward + 2 * inward: f"The norm comes after the convolution: its {norm}",
+            weights + outward + 2: f"A norm's {norm}.",
+            weights + outward + 2 * inward: f"The norm comes after the convolution: its {norm}.",
+            inward * kernel**2 + 3 * outward: "Each output channel has a kernel for each input channel.",
+            outward * kernel**2 + 3 * outward: "Each output channel has a kernel for each input channel.",
         }
-        need(found == right or found not in mistakes, mistakes.get(found, ""))
-        one = found - 3 * outward in (inward * kernel**2, outward * kernel**2) and found != right
-        need(not one, "Each output channel has a kernel for each input channel.")
+        if found != right and found in mistakes:
+            raise Wrong(mistakes[found])
         place = f"A block from {inward} to {outward} channels with a kernel of {kernel}"
         need(found == right, f"{place} has {right}, and you count {found:g}.")
 

@@ -119,7 +119,7 @@ WAYS: dict[str, dict] = {
     "squared error, no residual": {"residual": False},
     "cross-entropy, no residual": {"residual": False, "head": "softmax"},
 }
-MORE, LESS = 1, -1
+MORE, LESS, YES = "more", "less", "yes"
 # Which two are compared, whether the first is to make more of the comb or less, and that as a sentence.
 COMPARED = [
     ("dilation", "every dilation 5", BASE, MORE, "dilations of 5 alone make more of it"),
@@ -262,8 +262,8 @@ def answer(table: dict[str, list[dict]]) -> str:
         return [cell for key in keys for cell in (row(runs, key), f"{mean(runs, key)}{spread(runs, key)}")]
 
     for name, runs in table.items():
-        figures_of_it = [*cells(runs, "comb", "dice", "steps"), mean(runs, "impulse")]
-        lines.append(f"| {' | '.join([name, *figures_of_it])} |")
+        line = [name, *cells(runs, "comb", "dice", "steps"), mean(runs, "impulse")]
+        lines.append(f"| {' | '.join(line)} |")
     blurred = cells(table[BASE], "smooth_comb", "smooth_dice")
     lines.append(f"| {' | '.join([f'{BASE}, its map blurred by 1 2 1', *blurred])} | | | |")
     lines += ["", "The number of paths from a pixel of the image to the output, without any training:", ""]
@@ -275,7 +275,7 @@ def answer(table: dict[str, list[dict]]) -> str:
     variation, needed = walk(y[None])
     row_of_ones = " ".join(f"{one:.0f}" for one in y)
     straight = [paired(figures(table[name], "steps"), figures(table[BASE], "steps"))[1] for name in PADDINGS]
-    sentences = verdicts(table)
+    said = verdicts(table)
     steps, many = [f"{mean(table[BASE], 'steps')} {BASE}"], len(table[BASE]) > 1
     for name, p in zip(PADDINGS, holm(straight)):
         steps.append(f"{mean(table[name], 'steps')} {name}" + f" (p = {p:.2g})" * many)
@@ -287,11 +287,11 @@ def answer(table: dict[str, list[dict]]) -> str:
             "",
             f"Is it so? {test if many else 'One seed cannot tell: --seeds 5 tests each claim by a t-test.'}",
             "",
-            *(f"- {sentence}" for sentence in sentences),
+            *(f"- {sentence}" for sentence in said),
             "- transposed convolution: there is none here. One of stride 2 with a kernel of three makes",
             f"  {row_of_ones} of a row of ones: a comb of {variation / needed - 1:.1f}.",
             f"- the steps at the lines of zero padding (1: none): {', '.join(steps)}.",
-            *(["", f"In short, claims that are borne out: {tally(sentences)}."] if many else []),
+            *(["", f"In short, claims that are borne out: {tally(table)}."] if many else []),
             "",
             *remedies(table),
         ]
@@ -301,11 +301,8 @@ def answer(table: dict[str, list[dict]]) -> str:
 def verdicts(table) -> list[str]:
     """A sentence on each claim: whether the seeds bear it out, how sure that is, and what it costs."""
 
-    pairs = [paired(*(figures(table[name], "comb") for name in pair)) for _, *pair, _, _ in COMPARED]
-    corrected, sentences = holm([p for _, p in pairs]), []
-    for (explanation, one, other, way, claim), (factor, _), p in zip(COMPARED, pairs, corrected):
-        sure, right = p < 0.05, (factor > 1) == (way == MORE)
-        found = ("yes" if right else "no, it is the other way round") if sure else "not shown"
+    sentences = []
+    for (explanation, one, other, _, claim), (factor, p, found) in zip(COMPARED, compared(table)):
         dice, before = (numpy.mean(figures(table[name], "dice")) for name in (one, other))
         verdict, test = f"{found}. ", f" (p = {p:.2g})"
         if len(table[one]) < 2:
@@ -317,11 +314,21 @@ def verdicts(table) -> list[str]:
     return sentences
 
 
-def tally(sentences: list[str]) -> str:
+def compared(table) -> list[tuple[float, float, str]]:
+    """Of each claim (the factor of the comb, its corrected p-value, whether it is borne out)."""
+    pairs = [paired(*(figures(table[name], "comb") for name in pair)) for _, *pair, _, _ in COMPARED]
+    found = []
+    for (_, _, _, direction, _), (factor, _), p in zip(COMPARED, pairs, holm([p for _, p in pairs])):
+        borne_out = YES if (factor > 1) == (direction == MORE) else "no, it is the other way round"
+        found.append((factor, p, borne_out if p < 0.05 else "not shown"))
+    return found
+
+
+def tally(table) -> str:
     """Of each explanation, how many of its claims are borne out."""
     of_each: dict[str, list[bool]] = {}
-    for sentence in sentences:
-        of_each.setdefault(sentence.partition(":")[0], []).append(": yes. " in sentence)
+    for (explanation, *_), (_, _, found) in zip(COMPARED, compared(table)):
+        of_each.setdefault(explanation, []).append(found == YES)
     return ", ".join(f"{name} {sum(yes)} of {len(yes)}" for name, yes in of_each.items())
 
 
@@ -373,10 +380,10 @@ def row(runs, key) -> str:
 def mean(runs, key) -> str:
     """The mean of a figure over the seeds that have one."""
     known = [figure for figure in figures(runs, key) if numpy.isfinite(figure)]
-    missing = len(runs) - len(known)
-    return (f"{numpy.mean(known):.2f}" if known else "-") + f" ({missing} without)" * (
-        0 < missing < len(runs)
-    )
+    if not known:
+        return "-"
+    missing = f" ({len(runs) - len(known)} without)" if len(known) < len(runs) else ""
+    return f"{numpy.mean(known):.2f}{missing}"
 
 
 def spread(runs, key) -> str:

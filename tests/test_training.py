@@ -250,7 +250,11 @@ START = begin(NET)
         (lambda: predict(modified, START.params, START.state, TRAIN.images), "predict: .*, got modified$"),
         (
             lambda: predict(original(), START.params, START.state, TRAIN.images),
-            r"predict: expected parameters of this network, with block4.conv.weight .*, got none$",
+            "block4: conv: there is no array for 'weight'$",
+        ),
+        (
+            lambda: predict(original(dilations=NET.dilations), START.params, START.state, TRAIN.images),
+            r"output: conv2d: weight: expected \(2, 3, 1, 1\), got \(1, 3, 1, 1\); is it another",
         ),
         (lambda: begin(type(NET)), r"begin: expected a network such as modified\(\), got DilatedFCN$"),
         (lambda: predict(None, START.params, START.state, TRAIN.images), "predict: .*, got NoneType$"),
@@ -274,7 +278,7 @@ def test_one_thing_in_the_place_of_another_is_refused(call, words):
 
 
 def test_a_start_of_another_network_or_optimiser_is_refused():
-    with pytest.raises(ValueError, match="fit: expected parameters of this network, with "):
+    with pytest.raises(ValueError, match="expected a start of this network, with "):
         next(fit(NET, TRAIN, begin(modified(maps=1, dilations=(1,))), epochs=1))
     start = begin(NET)
     for params, words in (

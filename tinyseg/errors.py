@@ -1,8 +1,15 @@
 """The one error that is the user's to mend: a demo prints its line and ends with status 2."""
 
+import numpy as np
+
 
 class InputError(ValueError):
     """What came from outside cannot be used; the message names it, what was expected and what came."""
+
+
+def is_whole(value) -> bool:
+    """Whether it is a whole number of at least 1."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) > 0
 
 
 def listed(values, most: int = 5) -> str:

@@ -38,6 +38,9 @@ class Conv2d:
     """A dilated convolution with its weight and bias; see `ops.conv2d`.
 
     Parameters: `weight` (C_out, C_in, kernel, kernel) from a normal distribution, `bias` (C_out,) zero.
+
+    Raises:
+        ValueError: in a call, the weight has another shape: it is another layer's.
     """
 
     in_channels: int
@@ -49,15 +52,21 @@ class Conv2d:
 
     def init(self, rng: np.random.Generator):
         """Fresh float32 (params, state)."""
-        shape = (self.out_channels, self.in_channels, self.kernel, self.kernel)
         fan_in = self.in_channels * self.kernel**2
         std = (2 / fan_in) ** 0.5 if self.weight_std is None else self.weight_std
-        weight = rng.normal(0.0, std, shape).astype(np.float32)
+        weight = rng.normal(0.0, std, self._shape).astype(np.float32)
         return {"weight": weight, "bias": np.zeros(self.out_channels, np.float32)}, {}
 
     def __call__(self, params, state, x, *, train: bool = False, rng=None):
         """(N, C_in, H, W) to ((N, C_out, H, W), state)."""
-        return self.engine.conv2d(x, params["weight"], params["bias"], dilation=self.dilation), state
+        weight, bias = params["weight"], params["bias"]
+        if (shape := np.shape(getval(weight))) != self._shape:
+            raise ValueError(f"conv2d: weight: expected {self._shape}, got {shape}; is it another network's?")
+        return self.engine.conv2d(x, weight, bias, dilation=self.dilation), state
+
+    @property
+    def _shape(self):
+        return self.out_channels, self.in_channels, self.kernel, self.kernel
 
 
 @dataclass(frozen=True)

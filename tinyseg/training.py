@@ -22,6 +22,7 @@ from autograd import make_vjp
 from autograd.tracer import getval
 
 from tinyseg.data.dataset import of_any_size
+from tinyseg.errors import is_whole
 from tinyseg.metrics import ConfusionMatrix, confusion_matrix, pooled
 from tinyseg.ops.check import check_nchw, floats
 from tinyseg.optim import Adam, constant
@@ -63,8 +64,7 @@ def begin(net, seed: int = 0, optimizer=Adam()) -> Snapshot:  # noqa: B008  a fr
     Raises:
         ValueError: it is no network.
     """
-    if isinstance(net, type) or not hasattr(net, "init"):
-        raise ValueError(f"begin: expected a network such as modified(), got {name_of(net)}")
+    check_network("begin", net)
     rng = np.random.default_rng(seed)
     params, state = net.init(rng)
     return Snapshot(0, 0, (), params, state, optimizer.init(flatten(params)), rng.bit_generator.state)
@@ -126,18 +126,25 @@ def fit(
 def check_fit(net, data, start: Snapshot, batch: int, optimizer, schedule) -> None:
     """One clear error before anything is trained."""
     if not isinstance(start, Snapshot):
-        raise ValueError(f"fit: expected a snapshot, got {type(start).__name__}; begin(net, seed) makes one")
-    check_network("fit", net, start.params, start.state)
+        raise ValueError(f"fit: expected a snapshot, got {name_of(start)}; begin(net, seed) makes one")
+    check_network("fit", net)
     check_data("fit", data)
     if not len(data.images):
         raise ValueError("fit: expected images to train on, got none")
-    if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:
+    if not is_whole(batch):
         raise ValueError(f"fit: expected a whole batch of at least 1 image, got {batch!r}")
     if not callable(schedule):
         raise ValueError(
             "fit: expected a schedule, a function (step, steps) -> rate such as constant(1e-3), "
             f"got {schedule!r}"
         )
+    wanted, given = (
+        {key: np.shape(array) for key, array in params.items()}
+        for params in (net.init(np.random.default_rng(0))[0], start.params)
+    )
+    if odd := [key for key in wanted | given if wanted.get(key) != given.get(key)]:
+        should, came = wanted.get(odd[0], "missing"), given.get(odd[0], "none")
+        raise ValueError(f"fit: expected a start of this network, with {odd[0]} {should}, got {came}")
     if not _alike(start.memory, optimizer.init(flatten(start.params))):
         raise ValueError(f"fit: the start was made for another optimiser; begin(net, seed, {optimizer})")
 
@@ -145,8 +152,8 @@ def check_fit(net, data, start: Snapshot, batch: int, optimizer, schedule) -> No
 def check_data(op: str, data) -> None:
     """One clear error for images without their labels."""
     if not hasattr(data, "images") or not hasattr(data, "labels"):
-        what = type(data).__name__
-        raise ValueError(f"{op}: expected a Dataset, got {what}; Dataset(images, labels) makes one")
+        came = name_of(data)
+        raise ValueError(f"{op}: expected a Dataset, got {came}; Dataset(images, labels) makes one")
 
 
 def name_of(thing) -> str:
@@ -154,19 +161,18 @@ def name_of(thing) -> str:
     return getattr(thing, "__name__", type(thing).__name__)
 
 
-def check_network(op: str, net, params, state) -> None:
-    """One clear error for what is no network, or are not its parameters."""
+def check_network(op: str, net) -> None:
+    """One clear error for what is no network."""
     if not callable(net) or isinstance(net, type | FunctionType):  # such as modified, without its ()
         raise ValueError(f"{op}: expected a network such as modified(), got {name_of(net)}")
+
+
+def check_arrays(op: str, params, state) -> None:
+    """One clear error for what are no dicts of arrays, such as a snapshot in their place."""
     for name, given in (("params", params), ("state", state)):
         if not isinstance(given, Mapping):
             what = f"{name}, a dict of arrays, got {name_of(given)}"
             raise ValueError(f"{op}: expected {what}; snapshot.{name} is one")
-    fresh = net.init(np.random.default_rng(0))[0] if hasattr(net, "init") else params
-    wanted, shapes = ({key: np.shape(array) for key, array in each.items()} for each in (fresh, params))
-    if odd := [key for key in wanted | shapes if wanted.get(key) != shapes.get(key)]:
-        should, came = wanted.get(odd[0], "missing"), shapes.get(odd[0], "none")
-        raise ValueError(f"{op}: expected parameters of this network, with {odd[0]} {should}, got {came}")
 
 
 def _alike(one, other) -> bool:
@@ -295,7 +301,8 @@ def most_probable(p: np.ndarray, threshold: float = 0.5) -> np.ndarray:
 
 def outputs(op, net, params, state, images, batch: int):
     """The network's outputs, `batch` images at once, or as many as have AT_ONCE pixels if that is fewer."""
-    check_network(op, net, params, state)
+    check_network(op, net)
+    check_arrays(op, params, state)
     check_nchw(op, images=floats(op, images=images)[0])
     batch = min(max(1, batch), max(1, AT_ONCE // (images.shape[2] * images.shape[3])))
     pieces = (images[i : i + batch] for i in range(0, len(images), batch))

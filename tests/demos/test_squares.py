@@ -140,7 +140,7 @@ def test_a_claim_is_borne_out_where_it_is_sure_and_in_its_direction():
     said = squares.verdicts(table)
     yes = [": yes. " in sentence for sentence in said]
     assert yes == [True, False, False, True, False, False, False, False, False, False]
-    assert squares.tally(said) == "dilation 2 of 6, padding 0 of 2, loss 0 of 1, depth 0 of 1"
+    assert squares.tally(table) == "dilation 2 of 6, padding 0 of 2, loss 0 of 1, depth 0 of 1"
     assert "claims that are borne out: dilation 2 of 6, padding" in squares.answer(table)
     assert "less of it: no, it is the other way round. Comb times 2.05" in said[5]
     assert "Comb times 0.33" in said[3] and said[3].endswith("Dice +0.10.")

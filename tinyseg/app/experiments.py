@@ -98,11 +98,11 @@ def begin_table(table: Path, configurations: dict[str, dict], names: list[str]) 
             these names.
     """
     rows = rows_of(table, configurations)
-    for name in (name for name in configurations if name in rows):
-        for key, value in compared(configurations[name]).items():
-            if rows[name].get(key) != cell(value):
+    for name, row in rows.items():
+        for key, value in compared(configurations.get(name, {})).items():
+            if row.get(key) != cell(value):
                 raise InputError(
-                    f"{table}: {name} was made with {key} {rows[name].get(key)}, not {cell(value)}; "
+                    f"{table}: {name} was made with {key} {row.get(key)}, not {cell(value)}; "
                     "--out DIR is another folder"
                 )
     if table.exists():

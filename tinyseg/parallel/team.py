@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyseg.errors import InputError
+from tinyseg.errors import InputError, is_whole
 from tinyseg.optim import Adam, constant
 from tinyseg.parallel.shared import Shared
 from tinyseg.training import Snapshot, check_fit, fit
@@ -82,7 +82,7 @@ def fit_parallel(
         WorkerLost: a worker did not come, did not answer, or ended too early.
     """
     check_fit(net, data, start, batch, optimizer, schedule)
-    if isinstance(workers, bool) or not isinstance(workers, int | np.integer) or workers < 1:
+    if not is_whole(workers):
         raise InputError(f"fit_parallel: expected a whole number of workers, at least 1, got {workers!r}")
     if start.epoch >= epochs:
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.data.dataset import Dataset
+from tinyseg.errors import is_whole
 
 
 def came(value) -> str:
@@ -16,11 +17,6 @@ def came(value) -> str:
         return f"{value.dtype} {value.shape}"
     said = repr(value)
     return said if len(said) <= 60 and "\n" not in said else type(value).__name__
-
-
-def is_whole(value) -> bool:
-    """Whether it is a whole number of at least 1."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) > 0
 
 
 def whole(who: str, most) -> None:
@@ -76,14 +72,10 @@ def maps(who: str, features, image) -> None:
         what = "maps by name, as net.features(params, state, x) gives them"
         raise ValueError(f"{who}: expected {what}, got {came(features)}")
     for name, maps in features.items():
-        if (
-            not isinstance(maps, np.ndarray)
-            or maps.ndim != 4
-            or not maps.size
-            or maps.dtype.kind not in "buif"
-        ):
-            what = "an array (N, channels, H, W) of numbers"
+        what = "an array (N, channels, H, W) of numbers"
+        if not isinstance(maps, np.ndarray) or maps.ndim != 4 or not maps.size:
             raise ValueError(f"{who}: {name}: expected {what}, got {came(maps)}")
+        numbers(f"{who}: {name}", what, maps)
         whole = isinstance(image, int | np.integer) and not isinstance(image, bool)
         if not whole or not -len(maps) <= image < len(maps):
             raise ValueError(f"{who}: {name}: expected an image from 0 to {len(maps) - 1}, got {came(image)}")
@@ -103,7 +95,7 @@ def probabilities(who: str, data: Dataset, p, most: int) -> list[np.ndarray]:
     channels = 1 if data.classes == 2 else data.classes
     wanted = [(channels, *labels.shape) for labels in data.labels]
     what = f"probabilities {wanted[0]} for each of {len(wanted)} images, as `predict` gives them"
-    if not isinstance(p, np.ndarray | list | tuple) or (isinstance(p, np.ndarray) and not p.ndim):
+    if not (isinstance(p, list | tuple) or (isinstance(p, np.ndarray) and p.ndim)):
         raise ValueError(f"{who}: expected {what}, got {came(p)}")
     each = [numbers(who, f"{what}, floats", one) for one in p]
     if len(each) != len(wanted):

@@ -22,7 +22,7 @@ from tinyseg.io import pictures
 from tinyseg.io.pictures import PREDICTION, TRUTH, grey, visible, write_image
 from tinyseg.ops import UNLABELLED
 from tinyseg.ops.check import check_nchw, floats
-from tinyseg.training import check_network, most_probable
+from tinyseg.training import check_arrays, check_network, most_probable
 from tinyseg.views import check
 
 FORMATS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")  # that a picture is saved in
@@ -122,7 +122,7 @@ def panel(data, p=None, *, threshold: float = 0.5, most: int = 6) -> Picture:
         most: how many images at most.
 
     Raises:
-        ValueError: there are no images, or the probabilities are not theirs.
+        ValueError: there are no images, the probabilities are not theirs, or the threshold is no number.
     """
     check.dataset("panel", data, most)
     p = None if p is None else check.probabilities("panel", data, p, most)
@@ -197,9 +197,11 @@ def influence(net, params, state, images, *, at: tuple[int, int] | None = None) 
         at: row and column of the output's pixel; by default the middle.
 
     Raises:
-        ValueError: there is no such pixel, or the output is not finite, or one of the others is not that.
+        ValueError: there is no such pixel, the output is not finite, it is no network, params or state are no
+            dicts, or the images are no such array.
     """
-    check_network("influence", net, params, state)
+    check_network("influence", net)
+    check_arrays("influence", params, state)
     check_nchw("influence", images=floats("influence", images=images)[0])
     vjp, y = make_vjp(lambda x: net(params, state, x, train=False, rng=None)[0])(images)
     if not np.isfinite(y).all():
@@ -207,7 +209,8 @@ def influence(net, params, state, images, *, at: tuple[int, int] | None = None) 
     middle = y.shape[2] // 2, y.shape[3] // 2
     at = middle if at is None else at
     wanted = f"a row and a column of {y.shape[2:]} pixels"
-    whole = check.numbers("influence", wanted, at).shape == (2,) and np.asarray(at).dtype.kind in "ui"
+    places = check.numbers("influence", wanted, at)
+    whole = places.shape == (2,) and places.dtype.kind in "ui"
     if not whole or not all(-side <= place < side for place, side in zip(at, y.shape[2:])):
         raise ValueError(f"influence: expected {wanted}, got {check.came(at)}")
     row, column = at
@@ -240,7 +243,8 @@ def threshold_slider(data, p, *, marks: Mapping[str, float] | None = None, most:
         most: how many images at most.
 
     Raises:
-        ValueError: there are no images, not two classes, or the probabilities are not theirs.
+        ValueError: there are no images, not two classes, the probabilities are not theirs, or a mark is no
+            number.
     """
     check.dataset("threshold_slider", data, most)
     if data.classes != 2:

@@ -16,7 +16,7 @@ import numpy as np
 from autograd.core import VJPNode, add_outgrads
 from autograd.tracer import isbox, new_box, notrace_primitives, register_notrace, trace_stack
 
-from tinyseg.errors import plural
+from tinyseg.errors import is_whole, plural
 from tinyseg.io.files import write_whole
 from tinyseg.networks import DilatedFCN
 from tinyseg.views import check
@@ -52,7 +52,7 @@ def kernels(dilations: Sequence[int] = (1, 2, 3), size: int = 3) -> Drawing:
         ValueError: a dilation is no whole number of at least 1, there is none, or the size is not odd.
     """
     dilations = check.dilations("kernels", dilations)
-    if not check.is_whole(size) or size % 2 == 0:
+    if not is_whole(size) or size % 2 == 0:
         raise ValueError(f"kernels: expected an odd size of at least 1, got {size!r}")
     size = int(size)
     cell, pieces = 20, []
@@ -86,7 +86,7 @@ def fields(dilations: Sequence[int], image: int = 64) -> Drawing:
         ValueError: a dilation, or the side, is no whole number of at least 1, or there is no dilation.
     """
     dilations = check.dilations("fields", dilations)
-    if not check.is_whole(image):
+    if not is_whole(image):
         raise ValueError(f"fields: expected a side of at least 1 pixel, got {image!r}")
     image = int(image)
     dense, window, row, middle = 1, 1, 26, 320
@@ -209,10 +209,13 @@ def tape(function: Callable, *values, names: Sequence[str] = ()) -> Drawing:
     with trace_stack.new_trace() as level:
         y = function(*(new_box(root.value, level, root) for root in roots))
     end, last = (y._value, y._node) if isbox(y) else (y, None)
-    if last is None or np.shape(end) != ():
-        what = "does not depend on them" if last is None else f"has the shape {np.shape(end)}"
-        what = f"is a {type(end).__name__}" if isinstance(end, tuple | list) else what
-        raise ValueError(f"tape: expected one number that depends on the arguments; the result {what}")
+    wanted = "tape: expected one number that depends on the arguments; the result"
+    if isinstance(end, tuple | list):
+        raise ValueError(f"{wanted} is a {type(end).__name__}")
+    if last is None:
+        raise ValueError(f"{wanted} does not depend on them")
+    if np.shape(end) != ():
+        raise ValueError(f"{wanted} has the shape {np.shape(end)}")
     cotangents: dict[Step, Any] = {last: np.ones_like(end)}
     ways: dict[tuple[Step, int], Any] = {}  # the cotangent that a step sends to its n-th parent
     for step in reversed(graph):
@@ -255,24 +258,21 @@ def laid_out(steps: list[Step], cotangents: dict, ways: dict) -> tuple[int, int,
     def depth_of(one):
         return one.depth if isinstance(one, Step) else one[2]
 
-    def towards(far):  # ways leave a box on the side on which they go on
-        return max(-45, min(45, far / 4))
+    def side(one, other):  # where a way leaves a box: on the side on which it goes on
+        return across[one] + max(-45, min(45, (across[other] - across[one]) / 4))
 
     pieces = []
-    for key, path in paths.items():
+    for (step, n), path in paths.items():
         points = [(across[one], 44 + high * depth_of(one)) for one in path]
-        step, n = key
         twins = [i for i, parent in enumerate(step.parents) if parent is path[0]]  # a * a has two ways to a
         aside = 56 * (twins.index(n) - (len(twins) - 1) / 2)
-        (first, top), (second, _), (last_but_one, _), (last, bottom) = (points[k] for k in (0, 1, -2, -1))
-        points[0] = first + towards(second - first) + aside, top + 30
-        points[-1] = last + towards(last_but_one - last) + aside, bottom - 34
+        points[0] = side(path[0], path[1]) + aside, points[0][1] + 30
+        points[-1] = side(path[-1], path[-2]) + aside, points[-1][1] - 34
         pieces += [line(one, other, BLUE) for one, other in zip(points, points[1:-1])]
         pieces.append(line(points[-2], points[-1], BLUE, arrow=True))
         (x, y), (right, down) = points[0], points[1]
-        pieces.append(
-            text(x + 0.5 * (right - x) + 6, y + 0.5 * (down - y) + 5, said(ways[key]), 15, ORANGE, "start")
-        )
+        middle = (x + right) / 2 + 6, (y + down) / 2 + 5
+        pieces.append(text(*middle, said(ways[step, n]), 15, ORANGE, "start"))
     for step in steps:
         x, y = across[step], 44 + high * step.depth
         pieces.append(box(x - 62, y - 32, 124, 62, WHITE if step.depth else "#e8f2f9", BLUE, rounded=6))
